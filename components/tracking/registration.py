@@ -1,0 +1,156 @@
+"""Puts a selected bundle into MLflow's model registry: the ONNX graph with its signature, and the whole bundle."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.bundle import MANIFEST, Bundle
+from components.core.files import read_json, sha256_file, write_json
+from components.evaluation.selection import p50_of, quality_of
+from components.tracking.pipeline_run import chosen_row, git_tags, headline
+from components.tracking.stage_record import log_values
+from components.tracking.store import (
+    DATABASE,
+    PROCESS_TAG,
+    STATE,
+    close_abandoned_runs,
+    connect,
+    is_local,
+    open_experiment,
+    process_tag,
+    tracking_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+# Protocol Buffers end at 2 GiB: larger graphs keep their weights in files beside them.
+EXTERNAL_DATA_BYTES = 2**30
+BUNDLE_ARTIFACT = "bundle"
+
+
+def register_if_new(root: Path, recipe: str) -> int | None:
+    """Register the recipe's selected bundle; return its new version, or None where it is registered already.
+
+    Bundles are told apart by the sha256 of their manifest, which holds that of every other file.
+
+    Raises:
+        ModelpressError: nothing is selected yet, the bundle is damaged, or the MLflow store can't be reached.
+    """
+    selection = read_json(root / "metrics" / recipe / "selection.json")
+    row = chosen_row(selection)
+    folder = root / "bundles" / recipe / row["variant"]
+    bundle = Bundle.load(folder)
+    digest = sha256_file(folder / MANIFEST)
+    note = root / STATE / "registered" / f"{recipe}.json"
+    if _is_noted(root, note, digest):
+        return None
+    from filelock import FileLock
+
+    client = connect(root)
+    with FileLock(root / STATE / "registration.lock"):
+        known = {version.tags.get("bundle_sha256") for version in client.search_model_versions(f"name='{recipe}'")}
+        version = (
+            None if digest in known else _register(client, root, bundle, version_tags(row, selection, digest), row)
+        )
+    write_json(note, {"uri": tracking_uri(root), "bundle_sha256": digest})
+    return version
+
+
+def _is_noted(root: Path, note: Path, digest: str) -> bool:
+    """Return whether this bundle is known to be registered, without the second that importing MLflow takes."""
+    if not note.is_file() or (is_local(root) and not (root / DATABASE).is_file()):
+        return False
+    return bool(read_json(note) == {"uri": tracking_uri(root), "bundle_sha256": digest})
+
+
+def version_tags(row: dict[str, Any], selection: dict[str, Any], digest: str) -> dict[str, str]:
+    """Return what a version is judged by later: its figures and the budget it was selected under."""
+    return {
+        "variant": row["variant"],
+        "bundle_sha256": digest,
+        "metric": row["metric"],
+        "mode": row.get("mode", "max"),
+        "quality": repr(quality_of(row)),
+        "quality_vs_teacher": repr(float(row["quality_vs_teacher"])),
+        "size_bytes": str(row["size_bytes"]),
+        "p50_ms": repr(p50_of(row)),
+        "budget": json.dumps(selection["budget"], sort_keys=True),
+        "budget_met": str(bool(selection["met"])).lower(),
+    }
+
+
+def _register(client: MlflowClient, root: Path, bundle: Bundle, tags: dict[str, str], row: dict[str, Any]) -> int:
+    recipe = bundle.manifest.recipe
+    experiment = open_experiment(client, root, recipe)
+    close_abandoned_runs(client, experiment)
+    run_tags = {**git_tags(root), PROCESS_TAG: process_tag(), "modelpress.bundle_sha256": tags["bundle_sha256"]}
+    run_id = client.create_run(experiment, run_name=f"register {tags['variant']}", tags=run_tags).info.run_id
+    try:
+        log_values(client, run_id, headline(row))
+        client.log_artifacts(run_id, str(bundle.root), BUNDLE_ARTIFACT)  # before the version, which promises it
+        version = _log_model(root, run_id, bundle, tags)
+        card = bundle.root / "MODEL_CARD.md"
+        if card.is_file():
+            client.update_model_version(recipe, str(version), description=card.read_text(encoding="utf-8"))
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)
+    return version
+
+
+def _log_model(root: Path, run_id: str, bundle: Bundle, tags: dict[str, str]) -> int:
+    """Log the main graph and register it in one step, so that a version never lacks its tags."""
+    import mlflow.onnx
+    import onnx
+    from mlflow.utils.logging_utils import disable_logging, enable_logging
+
+    graphs = bundle.manifest.graphs
+    path = bundle.root / (graphs["main"] if "main" in graphs else next(iter(graphs.values()))).file
+    model = onnx.load(str(path))
+    mlflow.set_tracking_uri(tracking_uri(root))  # log_model knows no other way to be told
+    mlflow.set_registry_uri(tracking_uri(root))
+    disable_logging()  # it prints, over our own progress
+    try:
+        logged = mlflow.onnx.log_model(
+            model,
+            name=bundle.manifest.variant,
+            run_id=run_id,
+            signature=graph_signature(model),
+            registered_model_name=bundle.manifest.recipe,
+            tags=tags,
+            onnx_execution_providers=["CPUExecutionProvider"],
+            pip_requirements=[f"{name}=={installed_version(name)}" for name in ("onnxruntime", "onnx", "numpy")],
+            save_as_external_data=path.stat().st_size > EXTERNAL_DATA_BYTES,
+            metadata={"task": bundle.manifest.task, "precision": bundle.manifest.precision},
+        )
+    finally:
+        enable_logging()
+    return int(logged.registered_model_version)
+
+
+def graph_signature(model: Any) -> ModelSignature:
+    """Return the names, dtypes and shapes (-1: free) of an ONNX model's inputs and outputs as MLflow writes them."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    def schema(values: Any) -> Schema:
+        return Schema(
+            [
+                TensorSpec(
+                    tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+                    [size.dim_value if size.HasField("dim_value") else -1 for size in value.type.tensor_type.shape.dim],
+                    value.name,
+                )
+                for value in values
+            ]
+        )
+
+    weights = {weight.name for weight in model.graph.initializer}
+    return ModelSignature(schema([i for i in model.graph.input if i.name not in weights]), schema(model.graph.output))

@@ -1,0 +1,105 @@
+"""What watches a fit: averaged weights, curves, progress, and a seed for each epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+Log = Callable[[int, Mapping[str, float]], None]
+LOG_EVERY = 20  # steps between two points of a curve
+
+
+def averaged_weights(decay: float) -> WeightAveraging:
+    """Return the callback that keeps an exponential moving average of the weights, used for validation and at the end.
+
+    The average forgets faster in the first steps, so that it does not remember the random start.
+    """
+
+    def update(average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        done = int(count)
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + done) / (10 + done)))
+
+    return WeightAveraging(multi_avg_fn=torch.no_grad()(update), use_buffers=False)
+
+
+class EpochSeed(Callback):
+    """Seeds torch at the start of each epoch, so that a resumed run draws what an uninterrupted one does."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
+
+
+class Curves(Callback):
+    """Collects rows of {step, epoch, train_loss, learning_rate, dev_*}; they live in the checkpoint too."""
+
+    def __init__(self, log: Log) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._log, self._losses = log, torch.zeros(2)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self._losses += torch.tensor([float(outputs["loss"].detach()), 1.0])
+        if trainer.global_step % LOG_EVERY == 0:
+            self._add(trainer, {})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._add(trainer, {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()})
+
+    def _add(self, trainer: Trainer, more: dict[str, float]) -> None:
+        row: dict[str, float] = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1, **more}
+        if self._losses[1]:
+            row["train_loss"] = round(float(self._losses[0] / self._losses[1]), 6)
+        row["learning_rate"] = round(trainer.optimizers[0].param_groups[0]["lr"], 9)
+        self._losses.zero_()
+        self.rows.append(row)
+        self._log(trainer.global_step, {k: v for k, v in row.items() if k != "step"})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "losses": self._losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self._losses = state_dict["rows"], state_dict["losses"]
+
+
+class ProgressLines(Callback):
+    """Prints a line every few seconds: epochs done of all (parsed by the flow's live view), loss, time left."""
+
+    def __init__(self, every_seconds: float = 5.0) -> None:
+        self.every = every_seconds
+        self._started = self._printed = time.monotonic()
+        self._first_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started, self._first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self._printed >= self.every:
+            self._printed = now
+            self._print(trainer, trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, outputs)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._printed = time.monotonic()
+        self._print(trainer, trainer.current_epoch + 1, None)
+
+    def _print(self, trainer: Trainer, epochs: float, outputs: Any) -> None:
+        total = trainer.max_epochs or 1
+        done = trainer.global_step - self._first_step
+        steps_left = (total - epochs) * trainer.num_training_batches
+        left = (time.monotonic() - self._started) / max(1, done) * steps_left
+        if outputs is None:
+            values = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
+        else:
+            values = f"loss {float(outputs['loss']):.3f}"
+        print(f"progress {epochs:.2f}/{total} epochs, {values}, about {left:.0f} s left", flush=True)

@@ -1,0 +1,88 @@
+"""Fit a model: Lightning's trainer, set up so that a killed run goes on from its last epoch to the same weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from components.core.task import TaskDataset
+from components.training.callbacks import Curves, EpochSeed, Log, ProgressLines, averaged_weights
+from components.training.config import TrainConfig
+from components.training.module import FitModule, Step
+
+CurveRow = dict[str, float]
+
+
+def fit(
+    model: nn.Module,
+    step: Step,
+    train: TaskDataset,
+    dev: TaskDataset,
+    config: TrainConfig,
+    checkpoints: Path,
+    log: Log = lambda _step, _values: None,
+) -> list[CurveRow]:
+    """Train `model` in place and return its curves.
+
+    step: the loss of a batch (a task's own, or a pass's).
+    checkpoints: a folder of this fit alone; one found there is resumed, so its name must change with the inputs.
+    """
+    _quiet_lightning()
+    torch.set_num_threads(threads())
+    curves = Curves(log)
+    callbacks = [EpochSeed(config.seed), curves, ProgressLines()]
+    if config.ema:
+        callbacks.append(averaged_weights(config.ema))
+    callbacks.append(
+        ModelCheckpoint(checkpoints, "last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)
+    )
+    trainer = Trainer(
+        max_epochs=config.epochs,
+        precision=config.precision,
+        gradient_clip_val=config.clip or None,
+        callbacks=callbacks,
+        logger=False,
+        devices=1,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,  # each epoch has batches of its own, drawn from its number
+        default_root_dir=checkpoints,
+    )
+    module = FitModule(model, step, train, dev, config)
+    trainer.fit(module, ckpt_path=_resumable(checkpoints / "last.ckpt"), weights_only=True)
+    model.eval()
+    return curves.rows
+
+
+def threads() -> int:
+    """Return how many threads a computation may use: MODELPRESS_THREADS, or all cores."""
+    return int(os.environ.get("MODELPRESS_THREADS") or os.cpu_count() or 1)
+
+
+def _resumable(checkpoint: Path) -> Path | None:
+    if not checkpoint.is_file():
+        return None
+    try:
+        epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]
+    except Exception as error:  # whatever a half-written file raises: training again is always right
+        print(f"{checkpoint}: unreadable ({type(error).__name__}), training from the start", flush=True)
+        checkpoint.unlink()
+        return None
+    print(f"resuming behind epoch {epoch + 1}", flush=True)
+    return checkpoint
+
+
+def _quiet_lightning() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance.treespec, LeafSpec.` is deprecated.*")

@@ -1,0 +1,36 @@
+"""Models on disk: weights as safetensors, the config that builds them as JSON beside."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from components.core.files import read_json, write_json
+from components.core.params import parse_config
+from components.core.task import Task, TrainedModel
+
+
+def save_model(model: TrainedModel, folder: Path) -> None:
+    """Write model.safetensors and model.json into a folder."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.module.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    write_json(folder / "model.json", model.config.model_dump(exclude_none=True))
+
+
+def load_model(task: Task, folder: Path, root: Path) -> TrainedModel:
+    """Read a model written by save_model; `root` is the prepared data it was trained on."""
+    config = parse_config(task.Model, read_json(folder / "model.json"), f"{folder}/model.json")
+    module = task.build_model(config, root)
+    module.load_state_dict(load_file(folder / "model.safetensors"))
+    return TrainedModel(config, module.eval())
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch: the first weights of a model depend on nothing else."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

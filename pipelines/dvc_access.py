@@ -1,0 +1,96 @@
+"""The few places where modelpress reaches behind DVC's public API, kept together and guarded by a test.
+
+DVC is pinned; tests/flows/test_dvc_access.py fails when a new version moves one of these. The public fallback for a
+stage is `dvc --wait-for-lock repro --single-item STAGE`, 0.5 s slower each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import ModelpressError
+from components.core.files import write_text
+
+LOCK_POLL_SECONDS = 0.02  # DVC's own is 0.5 s, which eight stages finishing together would feel
+_LOCK_RETRIES = 6  # dvc.lock divides its DEFAULT_TIMEOUT by this to get the pause between two attempts
+
+
+def open_repo(root: Path) -> Any:
+    """Return a DVC repo that waits for DVC's lock instead of failing when another process holds it."""
+    import dvc.lock
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    dvc.lock.DEFAULT_TIMEOUT = LOCK_POLL_SECONDS * _LOCK_RETRIES  # type: ignore[assignment]
+    try:
+        return Repo(str(root), _wait_for_lock=True)
+    except NotDvcRepoError:
+        raise ModelpressError(
+            f"{root}: not a DVC repository; run modelpress in the folder that holds dvc.yaml"
+        ) from None
+
+
+@contextmanager
+def locked_repo(root: Path) -> Iterator[Any]:
+    """Yield a DVC repo with its lock held: nobody commits a stage meanwhile."""
+    from dvc.repo import lock_repo
+
+    repo = open_repo(root)
+    try:
+        with lock_repo(repo):
+            yield repo
+    finally:
+        repo.close()
+
+
+def planned_stages(repo: Any, targets: list[str] | None) -> tuple[Any, list[Any]]:
+    """Return DVC's graph (an edge points to a dependency) and the stages `dvc repro TARGETS` visits, in its order."""
+    from dvc.exceptions import DvcException
+    from dvc.repo.reproduce import get_active_graph, plan_repro
+
+    try:
+        graph = get_active_graph(repo.index.graph)
+        chosen = [stage for target in targets for stage in repo.stage.collect(target)] if targets else None
+    except DvcException as error:
+        raise ModelpressError(f"dvc.yaml: {root_cause(error)}") from None
+    return graph, plan_repro(graph, chosen)
+
+
+def commit_files_atomically() -> None:
+    """Make this process write dvc.lock whole or not at all, so that no kill can leave half of it."""
+    import dvc.dvcfile
+    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+
+    @contextmanager
+    def modify_yaml(path: str, fs: Any = None) -> Iterator[Any]:
+        text = Path(path).read_text(encoding="utf-8") if os.path.exists(path) else ""
+        data = parse_yaml_for_update(text, path)
+        yield data
+        write_text(Path(path), dumps_yaml(data))
+
+    dvc.dvcfile.modify_yaml = modify_yaml
+
+
+def wrap_commands(wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Put `wrap` around the function with which DVC runs one shell command of a stage."""
+    import dvc.stage.run
+
+    dvc.stage.run._run = wrap(dvc.stage.run._run)
+
+
+def lock_entry(stage: Any) -> dict[str, Any]:
+    """Return what dvc.lock says about a stage."""
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    return dict(to_single_stage_lockfile(stage))
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the innermost error: DVC wraps what went wrong in "failed to reproduce"."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

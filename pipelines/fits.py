@@ -1,0 +1,118 @@
+"""The fits of one stage: checkpoints named after everything they depend on, one curve, what a pass may ask for."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.files import sha256_tree, write_text
+from components.core.params import Recipe, parse_config
+from components.core.task import Task, TaskDataset, TrainedModel
+
+if TYPE_CHECKING:
+    from components.compression.context import Context
+
+SCRATCH = Path(".modelpress")  # what may be lost: checkpoints of unfinished fits, teachers' answers
+
+
+class Fits:
+    """One stage's fits; `parents` are the models it starts from, `parameters` what its result depends on."""
+
+    def __init__(self, key: str, task: Task, recipe: Recipe, parameters: Mapping[str, Any], root: Path, *parents: str):
+        self.key, self.task, self.recipe, self.root = key, task, recipe, root
+        self.curve: list[Mapping[str, float]] = []
+        inputs = [root, *(Path("models") / parent for parent in parents)]
+        code = [Path("components") / name for name in ("models", "training", "compression")]
+        digests = [sha256_tree(path) for path in (*inputs, *code)]
+        self.fingerprint = hashlib.sha256(stable([parameters, digests])).hexdigest()[:16]
+        self.count = 0
+
+    @property
+    def scratch(self) -> Path:
+        """A folder of this stage with these inputs; it goes when the stage is done."""
+        return SCRATCH / "fits" / self.key / self.fingerprint
+
+    def fit(self, module: Any, step: Any, data: TaskDataset, changes: Mapping[str, Any]) -> None:
+        """Train a module in place; the recipe's `train` with a pass's changes."""
+        from components.tracking.live_curves import LiveCurves
+        from components.training.config import TrainConfig
+        from components.training.fit import fit
+
+        config = parse_config(TrainConfig, {**self.recipe.train, **changes}, f"{self.key}.train")
+        self.count += 1
+        offset = int(self.curve[-1]["step"]) if self.curve else 0  # one curve a stage, however many fits
+        live = LiveCurves.from_environment()
+        try:
+            rows = fit(
+                module,
+                step,
+                data,
+                self.task.dataset(self.root, "dev"),
+                config,
+                self.scratch / str(self.count),
+                lambda number, values: live.log(offset + number, values),
+            )
+        finally:
+            live.close()
+        self.curve += [{**row, "step": offset + row["step"], "fit": self.count} for row in rows]
+
+    def context(self, teacher: TrainedModel) -> Context:
+        """Return what the passes of this stage are given."""
+        from components.compression.context import Context
+        from components.export.answers import model_answers
+        from components.training.module import endless_batches
+
+        def answers(model: TrainedModel, examples: TaskDataset, search: Mapping[str, Any]) -> list[Any]:
+            options = parse_config(self.task.Options, search, f"students.{self.key}.passes.sequence")
+            name = hashlib.sha256(stable([_weights_digest(model), sha256_tree(self.root), search])).hexdigest()[:16]
+            cache = SCRATCH / "answers" / f"{name}.json"
+            return model_answers(self.task, model, options, examples, self.root / "assets", threads(), cache)
+
+        return Context(
+            task=self.task,
+            root=self.root,
+            train=self.task.dataset(self.root, "train"),
+            teacher=teacher,
+            fit=self.fit,
+            batches=lambda data: endless_batches(data, self.recipe.train),
+            answers=answers,
+        )
+
+
+def threads() -> int:
+    """Return how many threads a stage may use: MODELPRESS_THREADS, or all cores."""
+    return int(os.environ.get("MODELPRESS_THREADS") or os.cpu_count() or 1)
+
+
+def stable(value: Any) -> bytes:
+    """Return bytes that are the same for the same parameters."""
+    return json.dumps(value, sort_keys=True, default=str).encode()
+
+
+def _weights_digest(model: TrainedModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.module.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_curve(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write rows as CSV, a column for every name that occurs."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """Read rows written by write_curve, empty cells left out."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

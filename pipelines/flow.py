@@ -1,0 +1,278 @@
+"""The flow: walks DVC's DAG, each stage one Prefect task run. DVC decides whether a stage runs, this decides when.
+
+An unchanged stage ends as Cached without a process of its own. Result caching is off: there is no second cache.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from components.core.errors import ModelpressError
+from components.core.params import Params, load_params
+from pipelines import recording
+from pipelines.dag import PlannedStage, is_stale, read_plan, recipe_of, targets_of
+from pipelines.lock_order import settle_order, stage_order
+from pipelines.progress import RunView, current_view
+from pipelines.schedule import Schedule
+from pipelines.stage_host import StageHost, StageResult
+from pipelines.takeover import only_flow
+
+TAIL_LINES = 5  # of a failed stage, in its state's message
+
+
+class StageFailed(RuntimeError):
+    """A stage's command failed."""
+
+    def __init__(self, result: StageResult, tail: Sequence[str]) -> None:
+        super().__init__("\n".join([result.error, *tail]))
+        self.retry = result.retry
+
+
+class PipelineFailed(RuntimeError):
+    """Stages failed; what did not depend on them has finished."""
+
+    def __init__(self, failed: Sequence[str]) -> None:
+        super().__init__(f"failed: {', '.join(failed)}")
+        self.failed = list(failed)
+
+
+@flow(
+    name="modelpress",
+    flow_run_name=lambda: _flow_run_name(),
+    task_runner=ThreadPoolTaskRunner(max_workers=256),  # type: ignore[arg-type]  # the schedule limits, not the threads
+    persist_result=False,
+)
+def pipeline(
+    recipes: list[str] | None = None,
+    targets: list[str] | None = None,
+    jobs: int = 1,
+    force: bool = False,
+    track: bool = True,
+) -> dict[str, str]:
+    """Bring recipes up to date in the current folder; return {stage: Completed, Cached or Restored}.
+
+    Args:
+        recipes: names in params.yaml (its `default` when None).
+        targets: DVC stages instead of whole recipes. Without recipes and targets: all stages.
+        jobs: stages at a time; above one, each gets its share of the cores.
+        force: run every stage, changed or not.
+        track: record executed stages in MLflow.
+
+    Raises:
+        PipelineFailed: stages failed.
+        ModelpressError: a mistake in dvc.yaml, params.yaml or the names given.
+    """
+    root = Path.cwd()
+    params = load_params(root / "params.yaml") if (root / "params.yaml").exists() else Params()
+    chosen = recipes or params.default
+    with only_flow(root):
+        plan = read_plan(root, targets or targets_of(chosen, params) or None)
+        before = stage_order(root)
+        walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track)
+        try:
+            outcomes = walk.go()
+        finally:
+            walk.close()
+            if jobs > 1:
+                settle_order(root, before, plan)
+    failed = [name for name, outcome in outcomes.items() if outcome == "Failed"]
+    if failed:
+        raise PipelineFailed(failed)
+    return outcomes
+
+
+def _flow_run_name() -> str:
+    parameters = runtime.flow_run.parameters
+    return " ".join(parameters.get("recipes") or parameters.get("targets") or ["default"])
+
+
+class _Walk:
+    """One walk over a plan."""
+
+    def __init__(
+        self, root: Path, plan: Mapping[str, PlannedStage], params: Params, chosen: Sequence[str],
+        *, jobs: int, force: bool, track: bool,
+    ) -> None:  # fmt: skip
+        self.root, self.plan, self.params, self.jobs, self.force = root, dict(plan), params, jobs, force
+        self.view: RunView = current_view()
+        self.host = StageHost(root)
+        owners = {name: recipe_of(stage, params, chosen) if track else None for name, stage in plan.items()}
+        self.recorder = recording.Recorder(root, owners, {"prefect_flow_run": str(runtime.flow_run.id)})
+        self._dvc = threading.Lock()  # DVC's locks tell processes apart, not threads
+        self._outcomes: dict[str, str] = {}
+        if track:
+            self._add_registrations()
+
+    def go(self) -> dict[str, str]:
+        """Start what may start, wait for an end, repeat; return {step: final state's name}."""
+        self.view.begin(self.root, self.plan, self.jobs)
+        if self.force or any(stage.stale for stage in self.plan.values()):
+            threading.Thread(target=self.host.warm_up, daemon=True).start()
+        ended: queue.SimpleQueue[tuple[str, State[Any]]] = queue.SimpleQueue()
+        futures: dict[str, Any] = {}
+        schedule = Schedule({name: stage.depends_on for name, stage in self.plan.items()}, self.jobs, alone=_measures)
+        with _stopping_on_signals(self.host.stop):
+            while not schedule.done:
+                for name in schedule.start():
+                    wait_for = [futures[other] for other in self.plan[name].depends_on]
+                    futures[name] = self._task(name).submit(name, wait_for=wait_for)
+                    futures[name].add_done_callback(lambda future, name=name: ended.put((name, future.state)))
+                name, state = ended.get()
+                self._finish(name, state)
+                schedule.finish(name, state.is_completed())
+                for doomed in schedule.doomed():
+                    self._skip(doomed)
+        return self._outcomes
+
+    def close(self) -> None:
+        """End what still runs and close the records."""
+        self.host.close()
+        states = set(self._outcomes.values())
+        self.recorder.close(len(self._outcomes) == len(self.plan) and not states & {"Failed", "Skipped"})
+
+    def attempt(self, name: str) -> State[Any]:
+        """Bring one stage up to date; return its final state.
+
+        Raises:
+            StageFailed: its command failed.
+        """
+        if self._is_fresh(name):
+            return Completed(name="Cached", message="unchanged since dvc.lock")
+        logger = get_run_logger()
+
+        def on_line(line: str) -> None:
+            logger.info(line)
+            self.view.line(name, line)
+
+        self.view.running(name)
+        env = {**self._threads(), **self.recorder.start(name)}
+        result = StageResult("failed", error="interrupted")
+        try:
+            result = self.host.run(name, on_line, env=env, force=self.force, timeout_s=self._timeout(name))
+        finally:
+            self.recorder.end(name, result)
+        if result.status == "failed":
+            raise StageFailed(result, list(self.view.stages[name].tail)[-TAIL_LINES:])
+        if result.status == "executed":
+            return Completed(message=f"ran {result.seconds:.1f} s")
+        found = "restored from DVC's run cache" if result.status == "restored" else "unchanged since dvc.lock"
+        return Completed(name="Restored" if result.status == "restored" else "Cached", message=found)
+
+    def register(self, name: str) -> State[Any]:
+        """Put the recipe's chosen bundle into the registry, unless nothing about it has changed."""
+        recipe = self.plan[name].key
+        if not recording.needs_registration(self.root, recipe):
+            return Completed(name="Cached", message="registered already")
+        self.view.running(name)
+        version = recording.register(self.root, recipe)
+        return Completed(message=f"version {version}" if version else "registered already")
+
+    def _task(self, name: str) -> Any:
+        step = self.register if self.plan[name].family == "register" else self.attempt
+        stages = self.params.stages
+        return task(
+            lambda name: step(name),
+            name=name,
+            task_run_name=name,
+            retries=stages.retries,
+            retry_delay_seconds=stages.retry_delay_s,
+            retry_condition_fn=_worth_a_retry,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+
+    def _is_fresh(self, name: str) -> bool:
+        stage = self.plan[name]
+        if self.force or stage.stale:
+            return False
+        if not stage.upstream_stale:
+            return True
+        with self._dvc:  # its dependencies may have been reproduced unchanged
+            return not is_stale(self.root, name)
+
+    def _timeout(self, name: str) -> float | None:
+        limits = self.params.stages.timeout_s
+        return limits.get(name) or limits.get(self.plan[name].family)
+
+    def _threads(self) -> dict[str, str]:
+        if self.jobs == 1:  # all cores, exactly as under `dvc repro`
+            return {}
+        share = str(max(1, available_cores() // self.jobs))
+        return {"OMP_NUM_THREADS": share, "MODELPRESS_THREADS": share}
+
+    def _finish(self, name: str, state: State[Any]) -> None:
+        self._outcomes[name] = str(state.name) if state.is_completed() else "Failed"
+        detail = (state.message or "").removeprefix("Task run encountered an exception ")
+        self.view.ended(name, self._outcomes[name], detail)
+
+    def _skip(self, name: str) -> None:
+        blockers = [other for other in self.plan[name].depends_on if self._outcomes.get(other) in ("Failed", "Skipped")]
+        message = f"because of {', '.join(blockers)}"
+        skip = task(lambda: State(type=StateType.CANCELLED, name="Skipped", message=message),
+                    name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)  # fmt: skip
+        skip(return_state=True)
+        self._outcomes[name] = "Skipped"
+        self.view.ended(name, "Skipped", message)
+
+    def _add_registrations(self) -> None:
+        for name, stage in list(self.plan.items()):
+            if stage.family == "select" and stage.key in self.params.recipes:
+                step = f"register@{stage.key}"
+                self.plan[step] = PlannedStage(step, (name,), stale=False, upstream_stale=False)
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _measures(name: str) -> bool:
+    return name.partition("@")[0] == "measure"
+
+
+def _worth_a_retry(task: Any, task_run: Any, state: State[Any]) -> bool:
+    try:
+        state.result()
+    except StageFailed as error:
+        return error.retry
+    except ModelpressError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+@contextmanager
+def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Stop the stages on Ctrl-C and SIGTERM before Python or Prefect unwinds the flow (in the main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        stop()
+        before = previous[number]
+        if callable(before):
+            before(number, frame)
+        else:
+            raise KeyboardInterrupt
+
+    previous: dict[int, Any] = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
