@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from components.core.errors import ModelpressError, did_you_mean
 from components.core.params import Params
-from pipelines.dvc_access import locked_repo, planned_stages, root_cause
+from pipelines.dvc_access import locked_repo, planned_stages, root_cause, stage_name
 
 
 @dataclass(frozen=True)
@@ -58,39 +59,49 @@ def read_plan(root: Path, targets: Sequence[str] | None = None, *, check: bool =
                 raise ModelpressError(
                     f"{stage.addressing}: {str(root_cause(error)).splitlines()[0]}; wait for it"
                 ) from None
-            depends_on = tuple(dependency.addressing for dependency in graph.successors(stage))
+            depends_on = tuple(stage_name(dependency) for dependency in graph.successors(stage))
             upstream = any(plan[name].stale or plan[name].upstream_stale for name in depends_on)
-            plan[stage.addressing] = PlannedStage(stage.addressing, depends_on, stale, upstream)
+            plan[stage_name(stage)] = PlannedStage(stage_name(stage), depends_on, stale, upstream)
         return plan
 
 
 def is_stale(root: Path, name: str) -> bool:
     """Return whether a stage differs from dvc.lock now (its dependencies may have been reproduced unchanged)."""
     with locked_repo(root) as repo:
-        (stage,) = repo.stage.collect(name)
-        return bool(stage.changed())
+        _, stages = planned_stages(repo, [name])
+        return bool(stages[-1].changed())
 
 
 def why_stale(root: Path, targets: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """Return what differs from dvc.lock for each planned stage, e.g. ["params.yaml: recipes.x.train.epochs modified"]."""
+    """Return what differs from dvc.lock for each planned stage, e.g. ["recipes.x.train.epochs: 5 -> 3"]."""
     with locked_repo(root) as repo:
         _, stages = planned_stages(repo, list(targets) if targets else None)
-        return {stage.addressing: _reasons(stage.status().get(stage.addressing, [])) for stage in stages}
+        return {stage_name(stage): _reasons(stage) for stage in stages}
 
 
-def _reasons(entries: list[Any]) -> list[str]:
+def _reasons(stage: Any) -> list[str]:
+    """Return in words what differs between a stage and its entry in dvc.lock."""
     reasons = []
-    for entry in entries:
+    for entry in chain.from_iterable(stage.status().values()):
         if isinstance(entry, str):  # e.g. "changed command"
             reasons.append(entry)
             continue
         for changes in entry.values():
             for path, what in changes.items():
-                if isinstance(what, dict):  # the keys of a parameter file
-                    reasons += [f"{key} {verb}" for key, verb in what.items()]
-                else:
+                if isinstance(what, str):
                     reasons.append(f"{path} {what}")
+    for dependency in stage.params:
+        before, now = dependency.hash_info.value or {}, dependency.read_params()
+        reasons += [text for key in now if key in before for text in _differences(key, before[key], now[key])]
     return reasons
+
+
+def _differences(key: str, before: Any, now: Any) -> list[str]:
+    """Return `a.b.c: old -> new` for each value that differs."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*now, *(inner for inner in before if inner not in now)]
+        return [text for inner in keys for text in _differences(f"{key}.{inner}", before.get(inner), now.get(inner))]
+    return [] if before == now else [f"{key}: {before} -> {now}"]
 
 
 def targets_of(recipes: Sequence[str], params: Params) -> list[str]:

@@ -7,12 +7,13 @@ stage is `dvc --wait-for-lock repro --single-item STAGE`, 0.5 s slower each.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import ModelpressError
+from components.core.errors import ModelpressError, did_you_mean
 from components.core.files import write_text
 
 LOCK_POLL_SECONDS = 0.02  # DVC's own is 0.5 s, which eight stages finishing together would feel
@@ -47,17 +48,29 @@ def locked_repo(root: Path) -> Iterator[Any]:
         repo.close()
 
 
+def stage_name(stage: Any) -> str:
+    """Return a stage's name in dvc.yaml (`train@x`); DVC's own `addressing` depends on the working folder."""
+    return str(getattr(stage, "name", None) or stage.addressing)
+
+
 def planned_stages(repo: Any, targets: list[str] | None) -> tuple[Any, list[Any]]:
-    """Return DVC's graph (an edge points to a dependency) and the stages `dvc repro TARGETS` visits, in its order."""
+    """Return DVC's graph (an edge points to a dependency) and the stages `dvc repro TARGETS` visits, in its order.
+
+    Raises:
+        ModelpressError: a malformed dvc.yaml, or a target it does not hold.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
     try:
         graph = get_active_graph(repo.index.graph)
-        chosen = [stage for target in targets for stage in repo.stage.collect(target)] if targets else None
     except DvcException as error:
         raise ModelpressError(f"dvc.yaml: {root_cause(error)}") from None
-    return graph, plan_repro(graph, chosen)
+    by_name = {stage_name(stage): stage for stage in graph}
+    for target in targets or []:
+        if target not in by_name:
+            raise ModelpressError(f"dvc.yaml: no stage {target!r}{did_you_mean(target, by_name)}")
+    return graph, plan_repro(graph, [by_name[target] for target in targets] if targets else None)
 
 
 def commit_files_atomically() -> None:
@@ -94,3 +107,11 @@ def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def command_exit_code(error: BaseException) -> int | None:
+    """Return the exit code of the stage's command that an error is about; DVC tells it in the text only."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    found = re.search(r"exited with (-?\d+)$", str(error)) if isinstance(error, StageCmdFailedError) else None
+    return int(found[1]) if found else None

@@ -10,17 +10,21 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
-from prefect.states import Completed
+from prefect.exceptions import PrefectException
+from prefect.states import Completed, Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.core.errors import ModelpressError
+from components.core.files import read_json
 from components.core.params import Params, load_params
 from pipelines import recording
 from pipelines.dag import PlannedStage, is_stale, read_plan, recipe_of, targets_of
@@ -49,9 +53,9 @@ class PipelineFailed(RuntimeError):
         self.failed = list(failed)
 
 
-@flow(
+@flow(  # type: ignore[untyped-decorator]
     name="modelpress",
-    flow_run_name=lambda: _flow_run_name(),
+    flow_run_name=lambda: _flow_run_name(),  # defined below
     task_runner=ThreadPoolTaskRunner(max_workers=256),  # type: ignore[arg-type]  # the schedule limits, not the threads
     persist_result=False,
 )
@@ -78,7 +82,9 @@ def pipeline(
     root = Path.cwd()
     params = load_params(root / "params.yaml") if (root / "params.yaml").exists() else Params()
     chosen = recipes or params.default
-    with only_flow(root):
+    with only_flow(root, str(runtime.flow_run.id)) as abandoned:
+        if abandoned:
+            _mark_crashed(abandoned)
         plan = read_plan(root, targets or targets_of(chosen, params) or None)
         before = stage_order(root)
         walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track)
@@ -99,6 +105,13 @@ def _flow_run_name() -> str:
     return " ".join(parameters.get("recipes") or parameters.get("targets") or ["default"])
 
 
+def _mark_crashed(flow_run: str) -> None:
+    """Tell Prefect that a flow run was killed, or it would seem to run for ever."""
+    with get_client(sync_client=True) as client, suppress(PrefectException, ValueError):  # another server's
+        if client.read_flow_run(UUID(flow_run)).state_type == StateType.RUNNING:
+            client.set_flow_run_state(UUID(flow_run), Crashed(message="its process was killed"), force=True)
+
+
 class _Walk:
     """One walk over a plan."""
 
@@ -113,6 +126,7 @@ class _Walk:
         self.recorder = recording.Recorder(root, owners, {"prefect_flow_run": str(runtime.flow_run.id)})
         self._dvc = threading.Lock()  # DVC's locks tell processes apart, not threads
         self._outcomes: dict[str, str] = {}
+        self._seconds: dict[str, float] = {}
         if track:
             self._add_registrations()
 
@@ -121,7 +135,7 @@ class _Walk:
         self.view.begin(self.root, self.plan, self.jobs)
         if self.force or any(stage.stale for stage in self.plan.values()):
             threading.Thread(target=self.host.warm_up, daemon=True).start()
-        ended: queue.SimpleQueue[tuple[str, State[Any]]] = queue.SimpleQueue()
+        ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         futures: dict[str, Any] = {}
         schedule = Schedule({name: stage.depends_on for name, stage in self.plan.items()}, self.jobs, alone=_measures)
         with _stopping_on_signals(self.host.stop):
@@ -129,8 +143,10 @@ class _Walk:
                 for name in schedule.start():
                     wait_for = [futures[other] for other in self.plan[name].depends_on]
                     futures[name] = self._task(name).submit(name, wait_for=wait_for)
-                    futures[name].add_done_callback(lambda future, name=name: ended.put((name, future.state)))
-                name, state = ended.get()
+                    futures[name].add_done_callback(lambda _, name=name: ended.put(name))
+                name = ended.get()
+                futures[name].wait()  # takes over the state; before, `state` would ask the server, which lags behind
+                state = futures[name].state
                 self._finish(name, state)
                 schedule.finish(name, state.is_completed())
                 for doomed in schedule.doomed():
@@ -167,6 +183,7 @@ class _Walk:
         if result.status == "failed":
             raise StageFailed(result, list(self.view.stages[name].tail)[-TAIL_LINES:])
         if result.status == "executed":
+            self._seconds[name] = result.seconds
             return Completed(message=f"ran {result.seconds:.1f} s")
         found = "restored from DVC's run cache" if result.status == "restored" else "unchanged since dvc.lock"
         return Completed(name="Restored" if result.status == "restored" else "Cached", message=found)
@@ -215,8 +232,11 @@ class _Walk:
 
     def _finish(self, name: str, state: State[Any]) -> None:
         self._outcomes[name] = str(state.name) if state.is_completed() else "Failed"
-        detail = (state.message or "").removeprefix("Task run encountered an exception ")
-        self.view.ended(name, self._outcomes[name], detail)
+        if state.is_completed():
+            detail = state.message or ""
+        else:
+            detail = str(state.result(raise_on_failure=False) or state.message).splitlines()[0]
+        self.view.ended(name, self._outcomes[name], detail, self._seconds.get(name))
 
     def _skip(self, name: str) -> None:
         blockers = [other for other in self.plan[name].depends_on if self._outcomes.get(other) in ("Failed", "Skipped")]
@@ -232,6 +252,16 @@ class _Walk:
             if stage.family == "select" and stage.key in self.params.recipes:
                 step = f"register@{stage.key}"
                 self.plan[step] = PlannedStage(step, (name,), stale=False, upstream_stale=False)
+
+
+def forget_other_machine(root: Path) -> None:
+    """Remove hardware.json where it describes another machine, so that DVC finds its stage, and all timings, stale."""
+    described = root / "hardware.json"
+    if described.is_file():
+        from components.evaluation.hardware import describe
+
+        if read_json(described) != describe():
+            described.unlink()
 
 
 def available_cores() -> int:

@@ -1,13 +1,15 @@
-"""The full check of params.yaml: every task-specific block against the classes that will read it, before any stage runs."""
+"""The full check of params.yaml: every task-specific block against the classes that will read it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from components.compression.passes import parse_passes
 from components.core.errors import ConfigError, ModelpressError
-from components.core.params import Params, Recipe, Student, Variant, parse_config
+from components.core.params import Config, Params, Recipe, Student, Variant, parse_config
 from components.core.task import load_task
 from components.core.tolerance import tolerance_for
 from components.training.config import TrainConfig
@@ -49,17 +51,26 @@ def _recipe_checks(name: str, recipe: Recipe) -> list[Callable[[], object]]:
 
 def _student_checks(name: str, student: Student, recipe: Recipe) -> list[Callable[[], object]]:
     where = f"students.{name}.passes"
+
+    def model() -> type[Config]:
+        return load_task(recipe.task).Model
+
     checks: list[Callable[[], object]] = [lambda: parse_passes(student.passes, where)]
     for index, block in enumerate(student.passes):
         for kind, parameters in block.items():
             here = f"{where}.{index}.{kind}"
-            train = {**recipe.train, **(parameters.get("train") or {})}
-            checks.append(lambda train=train, here=here: parse_config(TrainConfig, train, f"{here}.train"))  # type: ignore[misc]
-            model = {**recipe.model, **(parameters.get("model") or {})}
-            checks.append(
-                lambda model=model, here=here: parse_config(load_task(recipe.task).Model, model, f"{here}.model")  # type: ignore[misc]
-            )
+            for key, of_recipe, config in (
+                ("train", recipe.train, lambda: TrainConfig),
+                ("model", recipe.model, model),
+            ):
+                if parameters.get(key):  # what a pass leaves out is the recipe's, and is checked there
+                    values = {**of_recipe, **parameters[key]}
+                    checks.append(partial(_parse_late, config, values, f"{here}.{key}"))
     return checks
+
+
+def _parse_late(kind: Callable[[], type[Config]], values: dict[str, Any], where: str) -> object:
+    return parse_config(kind(), values, where)
 
 
 def _variant_checks(name: str, variant: Variant, recipe: Recipe) -> list[Callable[[], object]]:

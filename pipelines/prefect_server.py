@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -92,7 +91,7 @@ class TemporaryServer:
             ModelpressError: it ended or did not answer in time.
         """
         deadline = time.monotonic() + START_SECONDS
-        while not _is_healthy(self.url):
+        while not responds(f"{self.url}/health"):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ModelpressError(
                     f"Prefect's server did not start, see {self._log}; "
@@ -132,11 +131,12 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _is_healthy(url: str) -> bool:
+def responds(url: str) -> bool:
+    """Return whether a GET of an address is answered with 200."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
-    except (OSError, urllib.error.URLError):
+    except OSError:  # urllib.error.URLError is one
         return False
 
 

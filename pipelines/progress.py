@@ -74,11 +74,11 @@ class RunView:
         stage.tail.append(text)
         stage.share = share_done(text) or stage.share
 
-    def ended(self, name: str, state: str, detail: str = "") -> None:
-        """Note a stage's final state."""
+    def ended(self, name: str, state: str, detail: str = "", seconds: float | None = None) -> None:
+        """Note a stage's final state, and the seconds its own work took where the flow knows them."""
         with self._lock:
             stage = self.stages[name]
-            stage.seconds = stage.elapsed
+            stage.seconds = stage.elapsed if seconds is None else seconds
             stage.state, stage.detail = state, detail
             if state == "Completed" and self._durations:
                 self._durations.record(name, stage.seconds)
@@ -149,10 +149,14 @@ class LiveView(RunView):
         names = list(self.stages)
         if len(names) <= MAX_ROWS:
             return names
-        urgency = {"Running": 0, "Failed": 1, "Waiting": 2}
-        ended = {name: place for place, name in enumerate(reversed(names))}
-        ranked = sorted(names, key=lambda name: (urgency.get(self.stages[name].state, 3),
-                                                 ended[name] if self.stages[name].state in FINAL else -ended[name]))  # fmt: skip
+        place = {name: index for index, name in enumerate(names)}
+
+        def urgency(name: str) -> tuple[int, int]:
+            state = self.stages[name].state
+            rank = {"Running": 0, "Failed": 1, "Waiting": 2}.get(state, 3)
+            return rank, -place[name] if state in FINAL else place[name]
+
+        ranked = sorted(names, key=urgency)
         chosen = set(ranked[:MAX_ROWS])
         return [name for name in names if name in chosen]
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,8 +55,7 @@ class StageHost:
     def warm_up(self) -> None:
         """Start the forking process now, so that the first stage does not wait for it."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._start_process()
+            self._ensure_process()
 
     def run(
         self,
@@ -87,7 +87,8 @@ class StageHost:
         with self._lock:
             if self._process is None:
                 return
-            assert self._requests is not None and self._lifeline is not None
+            assert self._requests is not None
+            assert self._lifeline is not None
             self._requests.close()
             os.close(self._lifeline)
             self._process.wait()
@@ -97,7 +98,7 @@ class StageHost:
         with self._lock:
             if self.stopped:
                 return None
-            self.warm_up()
+            self._ensure_process()
             assert self._requests is not None
             output, output_end = os.pipe()
             answer, answer_end = os.pipe()
@@ -111,6 +112,10 @@ class StageHost:
         if self.stopped:  # a signal came in between
             running.end(signal.SIGTERM)
         return running
+
+    def _ensure_process(self) -> None:
+        if not self.stopped and (self._process is None or self._process.poll() is not None):
+            self._start_process()
 
     def _start_process(self) -> None:
         ours, theirs = socket.socketpair()
@@ -232,7 +237,5 @@ class _RunningStage:
 
 
 def _signal_quietly(send: Callable[[int, int], None], pid: int, how: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):  # gone already
         send(pid, how)
-    except (ProcessLookupError, PermissionError):  # gone already
-        pass

@@ -20,11 +20,14 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipelines.dvc_access import (
+    command_exit_code,
     commit_files_atomically,
     lock_entry,
     locked_repo,
@@ -49,16 +52,15 @@ def main() -> None:
             return
         if os.fork() == 0:
             requests.close()
-            _run_fork(root, json.loads(message), *descriptors, lifeline)
+            output, answer = descriptors
+            _run_fork(root, json.loads(message), output, answer, lifeline)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 def _warm_up(root: Path) -> None:
     """Import what a stage needs, without starting a thread: threads do not survive a fork."""
-    import dvc.rwlock
-    import dvc_data.hashfile.status
-    import tqdm
+    import tqdm  # type: ignore[import-untyped]
 
     tqdm.tqdm.monitor_interval = 0
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -85,6 +87,8 @@ def _run_fork(root: Path, request: dict[str, Any], output: int, answer: int, lif
     try:
         result = reproduce(root, request["stage"], request["force"], stop)
         os.write(answer, json.dumps(result).encode())
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(0)  # an orderly interpreter exit takes 0.1 s
@@ -125,10 +129,8 @@ class CommandStop:
 def _quietly(act: Callable[[], None]) -> None:
     import psutil
 
-    try:
+    with suppress(psutil.NoSuchProcess):
         act()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def reproduce(root: Path, name: str, force: bool, stop: CommandStop) -> dict[str, Any]:
@@ -151,11 +153,11 @@ def reproduce(root: Path, name: str, force: bool, stop: CommandStop) -> dict[str
 def _worth_a_retry(cause: BaseException) -> bool:
     """Return whether the same attempt may succeed later: not after a user's error, nor what DVC finds wrong itself."""
     from dvc.lock import LockError
-    from dvc.stage.exceptions import StageCmdFailedError
 
-    if isinstance(cause, StageCmdFailedError):
-        return bool(cause.status != USER_ERROR_EXIT)
-    return isinstance(cause, (LockError, OSError))
+    exit_code = command_exit_code(cause)
+    if exit_code is not None:
+        return exit_code != USER_ERROR_EXIT
+    return isinstance(cause, LockError | OSError)
 
 
 def _timed_command(run: Callable[..., None], seconds: list[float], stop: CommandStop) -> Callable[..., None]:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from components.core.files import new_folder, read_json, sha256_tree, write_json, write_text
+from components.core.files import new_folder, read_json, sha256_tree, write_json
 from components.core.params import Params, Recipe, Variant, load_params, parse_config
 from components.core.task import Task, TaskDataset, TrainedModel, load_task
 from pipelines.fits import Fits, read_curve, stable, threads, write_curve
@@ -130,6 +130,8 @@ def evaluate(key: str) -> None:
             "runtime": variant.runtime,
             "options": bundle.manifest.options,
             "metric": metric,
+            "mode": task.metric.mode,
+            "unit": task.metric.unit,
             "quality": quality,
             "teacher_quality": teacher,
             "quality_vs_teacher": share,
@@ -147,9 +149,11 @@ def package(key: str) -> None:
     params = load_params()
     variant, task, root = _variant(key)
     recipe = params.recipes[variant.recipe]
+    dataset = params.datasets[recipe.dataset]
     lineage = {
         "dataset": recipe.dataset,
-        "source": params.datasets[recipe.dataset].source.model_dump(),
+        "about": dataset.about.model_dump() if dataset.about else {},
+        "source": dataset.source.model_dump(),
         "params_sha256": hashlib.sha256(stable([recipe.model_dump(), variant.model_dump()])).hexdigest(),
         "data_sha256": sha256_tree(root),
     }
@@ -194,7 +198,7 @@ def report(key: str) -> None:
         write_report(
             recipe=key,
             selection=selection,
-            curves={name: read_curve(Path("curves") / f"{name}.csv") for name in models},
+            curves={name: read_curve(Path("curves") / key / f"{name}.csv") for name in models},
             examples=side_by_side(bundles, selection),
             lineage={**chosen.manifest.lineage, "bundle": chosen.manifest.files},
             out=out,
@@ -240,7 +244,7 @@ def _finish_model(key: str, recipe: str, task: Task, model: TrainedModel, fits: 
     quality = score_torch_model(task, model.module, predictors, _splits(task, root))
     with new_folder(Path("models") / key) as out:
         save_model(model, out)
-    write_curve(Path("curves") / f"{key}.csv", fits.curve)
+    write_curve(Path("curves") / recipe / f"{key}.csv", fits.curve)
     facts = {"model": key, "recipe": recipe, "parameters": model.parameters(), "quality": quality}
     write_json(_model_metrics(recipe, key), facts)
     print(f"{key}: dev {quality['dev']}")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from components.core.errors import ModelpressError
 from components.core.files import write_text
@@ -19,8 +19,8 @@ LEFTOVER_SECONDS = 5.0  # processes of a killed flow end by themselves; after th
 
 
 @contextmanager
-def only_flow(root: Path) -> Iterator[None]:
-    """Hold the folder's flow lock; on entry, end what a killed flow left and clear what DVC noted about it.
+def only_flow(root: Path, flow_run: str) -> Iterator[str | None]:
+    """Hold the folder's flow lock, after ending what a killed flow left; yield that one's Prefect flow run, if any.
 
     Raises:
         ModelpressError: another flow runs in this folder.
@@ -31,29 +31,39 @@ def only_flow(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            raise ModelpressError(f"{root}: another run is going on here (process {file.read().strip()}); "
-                                  "wait for it or stop it") from None  # fmt: skip
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        if end_leftovers(root) or (root / ".dvc" / "tmp" / "rwlock").exists():
+            owner = path.read_text().partition(" ")[0]
+            raise ModelpressError(
+                f"{root}: another run is going on here (process {owner}); wait for it or stop it"
+            ) from None
+        abandoned = path.read_text().partition(" ")[2]  # a flow that ends by itself leaves the file empty
+        _rewrite(file, f"{os.getpid()} {flow_run}")
+        end_leftovers(root)
+        if _paths_in_use(root):
             clear_stale_rwlock(root)
-        yield
+        try:
+            yield abandoned or None
+        finally:
+            _rewrite(file, "")
 
 
-def end_leftovers(root: Path) -> int:
-    """End all processes that a killed flow of this folder left behind; return how many there were."""
+def _rewrite(file: TextIO, text: str) -> None:
+    file.truncate(0)
+    file.write(text)
+    file.flush()
+
+
+def end_leftovers(root: Path) -> None:
+    """End all processes that a killed flow of this folder left behind."""
     import psutil
 
-    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    me = psutil.Process()
+    own = {process.pid for process in (me, *me.parents(), *me.children(recursive=True))}
     leftovers = [process for process in psutil.process_iter() if process.pid not in own and _belongs_to(process, root)]
     _, alive = psutil.wait_procs(leftovers, timeout=LEFTOVER_SECONDS) if leftovers else ([], [])
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=LEFTOVER_SECONDS)
-    return len(leftovers)
 
 
 def _belongs_to(process: Any, root: Path) -> bool:
@@ -63,6 +73,16 @@ def _belongs_to(process: Any, root: Path) -> bool:
         return bool(process.environ().get(FLOW_ROOT_VARIABLE) == str(root))
     except (psutil.Error, OSError):  # another user's, or gone
         return False
+
+
+def _paths_in_use(root: Path) -> bool:
+    """Return whether DVC's list of paths in use names any, or cannot be read."""
+    try:
+        return any(json.loads((root / ".dvc" / "tmp" / "rwlock").read_text()).values())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
 
 
 def clear_stale_rwlock(root: Path) -> None:

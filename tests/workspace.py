@@ -1,4 +1,4 @@
-"""A small real workspace: this repository's code and dvc.yaml over a few hundred sentence pairs, in its own git and DVC."""
+"""A small real workspace: this repository's code and dvc.yaml over a few hundred sentence pairs, with its own git."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAIRS = {"train": 400, "dev": 40, "test": 40}
 def small_corpus(folder: Path) -> dict[str, str]:
     """Write a toy parallel corpus laid out as small-parallel-enja is; return {file: sha256}.
 
-    Real pairs where the mirror is at hand, made ones elsewhere: a grammar of numbers and colours a tiny model can learn.
+    Real pairs where the mirror is at hand, made ones elsewhere: a grammar of numbers and colours.
     """
     folder.mkdir(parents=True)
     digests = {}

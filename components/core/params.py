@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.errors import ConfigError, ModelpressError, did_you_mean
-
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -52,18 +51,28 @@ class FilesSource(Config):
     mirror: str | None = None
 
 
-Source = Annotated[Union[PypiSource, FilesSource], Field(discriminator="kind")]
+Source = Annotated[PypiSource | FilesSource, Field(discriminator="kind")]
+
+
+class About(Config):
+    """What a model card must say of its training data."""
+
+    license: str
+    languages: list[str] = []
+    credit: str = ""
+    limits: list[str] = []
 
 
 class Dataset(Config):
     """Raw files from a pinned source, and how they are split; `split` is checked by its reader."""
 
+    about: About | None = None
     source: Source
     split: dict[str, Any]
 
 
 class Budget(Config):
-    """The limits a variant must meet to be chosen: megabytes, milliseconds at batch 1, share of the teacher's metric."""
+    """Limits a variant must meet to be chosen: megabytes, milliseconds at batch 1, share of the teacher's metric."""
 
     max_size_mb: float = Field(gt=0)
     max_p50_ms: float = Field(gt=0)
@@ -75,7 +84,7 @@ class Recipe(Config):
 
     task: str
     dataset: str
-    data: dict[str, Any] = {}
+    data: dict[str, Any]  # may be empty, but dvc.yaml tracks it
     model: dict[str, Any]
     train: dict[str, Any]
     budget: Budget

@@ -75,11 +75,14 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class LoopSpec:
-    """A graph with a loop inside: `start` once, `body` until it says stop, `finish` once.
+    """A graph with a loop inside: `start` once, then steps until all is done, then `finish` once.
 
-    `start` gives `constants` (read by every step) and then `state` (carried from step to step). `body` takes the step
-    number (int64 scalar), constants and state, and gives "go on" (bool scalar) and the new state. `finish` takes the
-    parts of the last state it names as its inputs and gives the graph's outputs.
+    `start` gives `constants` (read by every step) and then `state` (carried from step to step). `body` takes both and
+    gives "go_on" (bool scalar) and the new state in the same order, each name behind "next_". `finish` takes the parts
+    of the last state it names as its inputs and gives the graph's outputs.
+
+    `shrink`, where there is one, runs whenever `body` said stop: it takes constants and state, gives "again" (bool
+    scalar) and both anew, and if again is true the steps go on. A search drops finished rows there.
     """
 
     name: str
@@ -89,6 +92,7 @@ class LoopSpec:
     constants: Sequence[str]
     state: Sequence[str]
     max_steps: int
+    shrink: GraphSpec | None = None
 
 
 class TaskDataset(Protocol):
@@ -157,9 +161,8 @@ class Task(ABC):
 
 def task_names() -> list[str]:
     """Return the names of all tasks: the modules of components/tasks."""
-    import components.tasks
-
-    return sorted(module.name for module in pkgutil.iter_modules(components.tasks.__path__))
+    folder = Path(__file__).parents[1] / "tasks"
+    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]))
 
 
 def load_task(name: str) -> Task:

@@ -37,7 +37,7 @@ def _cpu() -> str:
 def _memory_gb() -> int:
     import psutil
 
-    return round(psutil.virtual_memory().total / 2**30)
+    return round(int(psutil.virtual_memory().total) / 2**30)
 
 
 def _operating_system() -> str:

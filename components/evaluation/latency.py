@@ -26,7 +26,8 @@ RESAMPLES = 1000
 class TimedPredictor(Protocol):
     """The part of a predictor that is timed."""
 
-    unit: str
+    @property
+    def unit(self) -> str: ...
 
     def predict(self, inputs: list[Any]) -> list[Any]: ...
     def count_units(self, answers: list[Any]) -> int: ...

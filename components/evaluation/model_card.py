@@ -16,10 +16,10 @@ from components.core.params import Recipe
 PIPELINE_TAGS = {"translation": "translation", "image_classification": "image-classification"}
 
 PRECISION_LIMITS = {
-    "fp32": "Weights and sums are 32-bit floats; answers differ from the torch model's only where two were equally likely.",
+    "fp32": "Weights and sums are 32-bit floats, as in the torch model.",
     "fp16": "Weights are 16-bit floats; single answers may differ from the torch model's.",
-    "int8": "Weights are 8-bit integers, and activations are scaled by batch: an answer may depend a little on what else is "
-    "in its batch, and single answers differ from the torch model's. Judge it by its quality, not by equality.",
+    "int8": "Weights are 8-bit integers, and activations are scaled by batch: an answer may depend a little on "
+    "what else is in its batch, and single answers differ from the torch model's. Judge it by quality, not equality.",
 }
 
 
@@ -77,8 +77,8 @@ def _summary(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
     return (
         f"A {manifest.task.replace('_', ' ')} model of recipe `{manifest.recipe}`: {origin}, exported to ONNX at "
         f"{manifest.precision} for {manifest.runtime} (options: {options}). It keeps "
-        f"{metrics['quality_vs_teacher']:.1%} of the teacher's dev {metrics['metric']}. Everything needed to answer is in this "
-        "folder; ONNX Runtime runs it, and no training framework is needed."
+        f"{metrics['quality_vs_teacher']:.1%} of the teacher's dev {metrics['metric']}. Everything needed to answer "
+        "is in this folder; ONNX Runtime runs it, and no training framework is needed."
     )
 
 
@@ -91,8 +91,8 @@ def _usage(manifest: Manifest, about: Mapping[str, Any]) -> str:
         "from components.inference import load_predictor\n"
         f'print(load_predictor(Path("{folder}")).predict([{example}]))\n'
         "```\n\n"
-        f"or in a shell: `modelpress predict {folder} {example}`. `golden.json` holds inputs and the answers this bundle gave "
-        "when it was made."
+        f"or in a shell: `modelpress predict {folder} {example}`. `golden.json` holds inputs and the answers this "
+        "bundle gave when it was made."
     )
 
 
@@ -105,7 +105,7 @@ def _quality(metrics: Mapping[str, Any]) -> str:
         for split in sorted({*quality, *teacher})
         for name in names
     ]
-    note = f"Variants are compared by `{metrics['metric']}` on dev; a figure means nothing without the name of its protocol."
+    note = f"Variants are compared by `{metrics['metric']}` on dev. A figure means nothing without its protocol's name."
     return f"{_table(('split', 'metric and protocol', 'this model', 'teacher, torch'), rows)}\n\n{note}"
 
 

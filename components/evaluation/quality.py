@@ -1,4 +1,4 @@
-"""What an exported variant is worth: the task's metric on dev and test, held against its torch model and the teacher."""
+"""What an exported variant is worth: the task's metric on dev and test, against its torch model and the teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def score_splits(task: Task, predictor: Any, splits: Mapping[str, TaskDataset]) 
 def score_torch_model(
     task: Task, model: Any, predictors: Mapping[str, Any], splits: Mapping[str, TaskDataset]
 ) -> dict[str, dict[str, float]]:
-    """Return {split: {metric: value}} of a torch model: under every way of answering, and what only torch can measure."""
+    """Return {split: {metric: value}} of a torch model: under every way of answering, and what only torch can tell."""
     return {
         name: _rounded(
             {

@@ -208,8 +208,13 @@ def _differences(answer: str, expected: str) -> list[tuple[str, bool]]:
 
 def _groups(lineage: Row) -> list[tuple[str, list[tuple[str, Any]]]]:
     """Return nested lineage as titled groups of names and values, single values first under no title."""
-    single = [(name, value) for name, value in lineage.items() if not isinstance(value, Mapping)]
-    nested = [(name, list(value.items())) for name, value in lineage.items() if isinstance(value, Mapping)]
+    known = {name: value for name, value in lineage.items() if value is not None}
+    single = [(name, value) for name, value in known.items() if not isinstance(value, Mapping)]
+    nested = [
+        (name, [(inner, fact) for inner, fact in value.items() if fact is not None])
+        for name, value in known.items()
+        if isinstance(value, Mapping)
+    ]
     return [("", single), *nested] if single else nested
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 # Qualities this close (relative) are a tie: a dev set of 500 sentences can't tell them apart, a stopwatch can.
 TIE = 0.005
@@ -28,7 +28,7 @@ class Shortfall:
     relative: float
 
 
-def select(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row) -> Row:
+def select(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row) -> dict[str, Any]:
     """Return the content of metrics/<recipe>/selection.json: all variants' rows, the chosen one and why.
 
     variants: the contents of metrics/<recipe>/variants/*.json; latency: that of metrics/<recipe>/latency.json.
@@ -139,7 +139,8 @@ def _best(rows: Sequence[Row]) -> Row:
 
 
 def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
-    result = f"{chosen['metric']} {quality_text(quality_of(chosen))} on dev, {chosen['quality_vs_teacher']:.1%} of the teacher's"
+    quality, share = quality_text(quality_of(chosen)), chosen["quality_vs_teacher"]
+    result = f"{chosen['metric']} {quality} on dev, {share:.1%} of the teacher's"
     limits = f"within the budget ({budget_in_words(budget)})"
     rivals = [row for row in _ties(within) if row is not chosen]
     if len(within) == 1:
@@ -148,8 +149,9 @@ def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Bud
         return f"Best quality of the {len(within)} variants (of {len(rows)}) {limits}: {result}."
     best = max(rivals, key=_signed_quality)
     return (
-        f"Fastest of the {len(rivals) + 1} variants {limits} whose quality is best and equal to {TIE:.1%}: {result}, at "
-        f"{p50_of(chosen):.2f} ms; {best['variant']} reaches {quality_text(quality_of(best))} at {p50_of(best):.2f} ms."
+        f"Fastest of the {len(rivals) + 1} variants {limits} within {TIE:.1%} of the best quality: {result}, "
+        f"at {p50_of(chosen):.2f} ms; {best['variant']} reaches {quality_text(quality_of(best))} "
+        f"at {p50_of(best):.2f} ms."
     )
 
 
@@ -179,36 +181,42 @@ def _nobody_meets(recipe: str, budget: Budget, rows: Sequence[Row]) -> str:
 
 
 def print_table(selection: Row, console: Console) -> None:
-    """Print the variants of a selection and the reason of the choice; fits 100 columns."""
-    console.print(variants_table(selection))
+    """Print the variants of a selection and the reason of the choice; fits 100 columns, and 80 with fewer figures."""
+    console.print(variants_table(selection, all_figures=console.width >= 96))
     console.print(f"[bold green]➜ {selection['selected']}[/]  {selection['reason']}", highlight=False)
 
 
-def variants_table(selection: Row) -> Table:
-    """Return the variants as a table of the terminal; its quality columns name their protocol."""
+def variants_table(selection: Row, all_figures: bool = True) -> Table:
+    """Return the variants as a table of the terminal; its title names the quality's protocol."""
     from rich import box
     from rich.table import Table
 
     metrics = sorted({row["metric"] for row in selection["variants"]})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{selection['recipe']} · quality = {' / '.join(metrics)}")
-    table.add_column("variant", no_wrap=True, overflow="ellipsis", max_width=26)
-    for heading in ("dev", "test", "of teacher", "MB", "p50 ms", selection["unit"], "max diff", "agree"):
+    table.add_column("variant", overflow="fold", min_width=22)  # the only column that may wrap
+    left_out = () if all_figures else ("test", "max diff")
+    headings = [heading for heading in _cells(selection["variants"][0], selection["unit"]) if heading not in left_out]
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in selection["variants"]:
-        chosen = row["variant"] == selection["selected"]
-        cells = [f"➜ {row['variant']}" if chosen else f"  {row['variant']}", *_cells(row)]
-        table.add_row(*cells, style="bold green" if chosen else None)
+        chosen, cells = row["variant"] == selection["selected"], _cells(row, selection["unit"])
+        name = f"➜ {row['variant']}" if chosen else f"  {row['variant']}"
+        table.add_row(name, *(cells[heading] for heading in headings), style="bold green" if chosen else None)
     return table
 
 
-def _cells(row: Row) -> list[str]:
-    parity: Mapping[str, Any] = row["parity"]
-    return [
-        *(quality_text(row["quality"][s][row["metric"]]) if s in row["quality"] else "–" for s in ("dev", "test")),
-        f"{row['quality_vs_teacher']:.1%}",
-        megabytes_text(row["size_bytes"]),
-        f"{p50_of(row):.2f}",
-        f"{row['throughput']['batch_1']:,.0f}",
-        f"{parity['max_abs_diff']:.2g}" if parity.get("max_abs_diff") is not None else "–",
-        f"{parity['agreement']:.1%}" if parity.get("agreement") is not None else "–",
-    ]
+def _cells(row: Row, unit: str) -> dict[str, str]:
+    """Return a variant's figures as text, by heading."""
+    parity = row["parity"]
+    test = row["quality"].get("test", {}).get(row["metric"])
+    difference, agreement = parity.get("max_abs_diff"), parity.get("agreement")
+    return {
+        "dev": quality_text(quality_of(row)),
+        "test": "–" if test is None else quality_text(test),
+        "of teacher": f"{row['quality_vs_teacher']:.1%}",
+        "MB": megabytes_text(row["size_bytes"]),
+        "p50 ms": f"{p50_of(row):.2f}",
+        unit: f"{row['throughput']['batch_1']:,.0f}",
+        "max diff": "–" if difference is None else f"{difference:.2g}",
+        "agree": "–" if agreement is None else f"{agreement:.1%}",
+    }

@@ -1,43 +1,64 @@
-"""Weights stand once: equal initializers share one copy, unused ones go."""
+"""Weights stand once: each in the one graph that reads it, equal ones of a graph share a copy, unused ones go.
+
+A loop's weights stand in its body. ONNX Runtime packs them for its fast products when the session starts, which it does
+for a graph's own initializers and its parent's, but not for those two levels out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 
-def all_nodes(graph: GraphProto) -> Iterator[tuple[GraphProto, NodeProto]]:
-    """Yield every node with the graph it stands in, subgraphs included."""
+def subgraphs(node: NodeProto) -> list[GraphProto]:
+    """Return the graphs a node holds (a loop's body, the branches of an If)."""
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+
+
+def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and every graph inside it."""
+    yield graph
     for node in graph.node:
-        yield graph, node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from all_nodes(attribute.g)
+        for inner in subgraphs(node):
+            yield from all_graphs(inner)
 
 
-def weights(model: ModelProto) -> dict[str, np.ndarray]:
-    """Return the outermost graph's initializers as arrays."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+def all_nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """Yield every node, those of loops and branches included."""
+    for graph in all_graphs(model.graph):
+        yield from graph.node
+
+
+def all_initializers(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield every stored tensor, those of loops and branches included."""
+    for graph in all_graphs(model.graph):
+        yield from graph.initializer
 
 
 def share_initializers(model: ModelProto) -> None:
-    """Keep one of several equal initializers, and none that nothing reads; in place.
+    """Keep one of several equal initializers of a graph, and none that nothing reads; in place.
 
-    Shapes, types and bytes must all be equal. Every initializer is expected in the outermost graph.
+    Shapes, types and bytes must all be equal.
     """
-    first: dict[tuple[object, ...], str] = {}
-    renamed: dict[str, str] = {}
-    for tensor in model.graph.initializer:
-        array = numpy_helper.to_array(tensor)
-        key = (tuple(tensor.dims), tensor.data_type, array.tobytes())
-        renamed[tensor.name] = first.setdefault(key, tensor.name)
-    used = {value.name for value in model.graph.output}
-    for graph, node in all_nodes(model.graph):
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        used.update(node.input)
-        used.update(value.name for value in graph.output)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used and renamed[tensor.name] == tensor.name]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    for graph in all_graphs(model.graph):
+        first: dict[tuple[object, ...], str] = {}
+        renamed: dict[str, str] = {}
+        for tensor in graph.initializer:
+            key = (tuple(tensor.dims), tensor.data_type, numpy_helper.to_array(tensor).tobytes())
+            renamed[tensor.name] = first.setdefault(key, tensor.name)
+        read = {value.name for value in graph.output}
+        for inner in all_graphs(graph):
+            read.update(value.name for value in inner.output)
+            for node in inner.node:
+                node.input[:] = [renamed.get(name, name) for name in node.input]
+                read.update(node.input)
+        kept = [t for t in graph.initializer if t.name in read and renamed[t.name] == t.name]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
+def arrays(graph: GraphProto) -> dict[str, np.ndarray]:
+    """Return a graph's own initializers."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from components.export.initializers import all_nodes, share_initializers, weights
+from components.export.initializers import all_graphs, arrays, share_initializers
 
 SMALLEST = 1024  # elements: smaller tensors are not worth a scale
 RECURRENT = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2)}  # inputs that hold weights
@@ -21,50 +21,38 @@ def quantize_int8(model: ModelProto) -> ModelProto:
     """Return a model whose matrix products, embedding tables and recurrent weights are int8."""
     quantized = ModelProto()
     quantized.CopyFrom(model)
-    _Int8(quantized).run()
+    for graph in reversed(list(all_graphs(quantized.graph))):  # inner ones first: rewriting a graph copies its nodes
+        _GraphInt8(graph).run()
     share_initializers(quantized)
     onnx.checker.check_model(quantized)
     return quantized
 
 
-class _Int8:
-    """One run over one model: `stored` remembers which weights are int8 already, and how they lie."""
+class _GraphInt8:
+    """The pass over one graph's own nodes and weights: `stored` remembers which weights are int8 already."""
 
-    def __init__(self, model: ModelProto) -> None:
-        self.model = model
-        self.weights = {n: w for n, w in weights(model).items() if w.dtype == np.float32 and w.size >= SMALLEST}
+    def __init__(self, graph: GraphProto) -> None:
+        self.graph = graph
+        self.weights = {n: w for n, w in arrays(graph).items() if w.dtype == np.float32 and w.size >= SMALLEST}
         self.stored: set[str] = set()
-        self.transposed: set[str] = set()
-        self.at_load: list[NodeProto] = []  # nodes of the outermost graph that ONNX Runtime folds when it loads
+        self.at_load: dict[str, NodeProto] = {}  # nodes over weights alone, which ONNX Runtime folds when it loads
+        self.inputs_quantized: set[str] = set()
 
     def run(self) -> None:
-        self.tables = {
-            node.input[0]
-            for _, node in all_nodes(self.model.graph)
-            if node.op_type == "Gather" and self._is_table(node)
-        }
-        self._rewrite(self.model.graph)
-        nodes = list(self.model.graph.node)
-        del self.model.graph.node[:]
-        self.model.graph.node.extend([*self.at_load, *nodes])
+        lookups = [node for node in self.graph.node if node.op_type == "Gather" and self._is_table(node)]
+        self.tables = {node.input[0] for node in lookups}
+        nodes = [new for node in self.graph.node for new in self._rewrite(node)]
+        del self.graph.node[:]
+        self.graph.node.extend([*self.at_load.values(), *nodes])
 
-    def _rewrite(self, graph: GraphProto) -> None:
-        nodes: list[NodeProto] = []
-        inputs_quantized: set[str] = set()
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    self._rewrite(attribute.g)
-            if node.op_type in ("MatMul", "Gemm") and self._is_product(node):
-                nodes += self._product(node, inputs_quantized)
-            elif node.op_type == "Gather" and self._is_table(node):
-                nodes += self._lookup(node)
-            else:
-                if node.op_type in RECURRENT:
-                    self._unpack_recurrent(node)
-                nodes.append(node)
-        del graph.node[:]
-        graph.node.extend(nodes)
+    def _rewrite(self, node: NodeProto) -> list[NodeProto]:
+        if node.op_type in ("MatMul", "Gemm") and self._is_product(node):
+            return self._product(node)
+        if node.op_type == "Gather" and self._is_table(node):
+            return self._lookup(node)
+        if node.op_type in RECURRENT:
+            self._unpack_recurrent(node)
+        return [node]
 
     def _is_product(self, node: NodeProto) -> bool:
         plain = all(_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not _attribute(
@@ -76,15 +64,15 @@ class _Int8:
         weight = self.weights.get(node.input[0])
         return weight is not None and weight.ndim == 2 and _attribute(node, "axis", 0) == 0
 
-    def _product(self, node: NodeProto, inputs_quantized: set[str]) -> list[NodeProto]:
+    def _product(self, node: NodeProto) -> list[NodeProto]:
         """Quantize the input (once, however many products read it), multiply in int8, scale, add the bias."""
         x, name, y = node.input[0], node.input[1], node.output[0]
         weight = self._matrix(name, transposed=bool(_attribute(node, "transB", 0)))
         quantized, scale, zero = (f"{x}/{part}" for part in ("int8", "scale", "zero"))
         nodes = []
-        if x not in inputs_quantized:
+        if x not in self.inputs_quantized:
             nodes.append(helper.make_node("DynamicQuantizeLinear", [x], [quantized, scale, zero], f"{x}/quantize"))
-            inputs_quantized.add(x)
+            self.inputs_quantized.add(x)
         bias = node.input[2] if len(node.input) > 2 else ""
         scaled = f"{y}/scaled" if bias else y
         nodes += [
@@ -98,13 +86,11 @@ class _Int8:
         return nodes
 
     def _matrix(self, name: str, transposed: bool) -> str:
-        """Return the name of an int8 (in, out) matrix; transposed: the float weight is (out, in), as in a tied table."""
+        """Return the name of an int8 (in, out) matrix; transposed: the float weight is (out, in), as a tied table is."""
         if transposed and name in self.tables:  # it lies as the table does, a row a token: turned around at load
             self._store(name, axis=0)
             turned = f"{name}/int8_turned"
-            if name not in self.transposed:
-                self.transposed.add(name)
-                self.at_load.append(helper.make_node("Transpose", [f"{name}/int8"], [turned], turned, perm=[1, 0]))
+            self.at_load[turned] = helper.make_node("Transpose", [f"{name}/int8"], [turned], turned, perm=[1, 0])
             return turned
         self._store(name, axis=0 if transposed else 1, turn=transposed)
         return f"{name}/int8"
@@ -115,11 +101,11 @@ class _Int8:
         self._store(name, axis=0)
         last = self._constant(f"{name}/last_axis", np.array([-1], np.int64))
         return [
-            helper.make_node("Gather", [f"{name}/int8", ids], [f"{y}/int8"], f"{y}/rows"),
-            helper.make_node("Cast", [f"{y}/int8"], [f"{y}/float"], f"{y}/cast", to=TensorProto.FLOAT),
-            helper.make_node("Gather", [f"{name}/scale", ids], [f"{y}/scale_flat"], f"{y}/row_scales"),
-            helper.make_node("Unsqueeze", [f"{y}/scale_flat", last], [f"{y}/scale"], f"{y}/row_scales_last"),
-            helper.make_node("Mul", [f"{y}/float", f"{y}/scale"], [y], f"{y}/rescale"),
+            helper.make_node("Gather", [f"{name}/int8", ids], [f"{y}/row_int8"], f"{y}/rows"),
+            helper.make_node("Cast", [f"{y}/row_int8"], [f"{y}/row_float"], f"{y}/cast", to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{name}/scale", ids], [f"{y}/row_scale"], f"{y}/row_scales"),
+            helper.make_node("Unsqueeze", [f"{y}/row_scale", last], [f"{y}/row_scale_last"], f"{y}/row_scales_last"),
+            helper.make_node("Mul", [f"{y}/row_float", f"{y}/row_scale_last"], [y], f"{y}/rescale"),
         ]
 
     def _unpack_recurrent(self, node: NodeProto) -> None:
@@ -129,11 +115,8 @@ class _Int8:
             if name in self.weights:
                 self._store(name, axis=1)
                 unpacked = f"{name}/unpacked"
-                self.at_load.append(
-                    helper.make_node(
-                        "DequantizeLinear", [f"{name}/int8", f"{name}/scale"], [unpacked], unpacked, axis=1
-                    )
-                )
+                parts = [f"{name}/int8", f"{name}/scale"]
+                self.at_load[unpacked] = helper.make_node("DequantizeLinear", parts, [unpacked], unpacked, axis=1)
                 node.input[index] = unpacked
 
     def _store(self, name: str, axis: int, turn: bool = False) -> None:
@@ -145,8 +128,8 @@ class _Int8:
         self._constant(f"{name}/scale", scale)
 
     def _constant(self, name: str, value: np.ndarray) -> str:
-        if all(tensor.name != name for tensor in self.model.graph.initializer):
-            self.model.graph.initializer.append(numpy_helper.from_array(value, name))
+        if all(tensor.name != name for tensor in self.graph.initializer):
+            self.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
 

@@ -114,7 +114,8 @@ def _with_state(spec: GraphSpec | LoopSpec, graph: ModelProto) -> ModelProto:
     shown.CopyFrom(graph)
     (loop,) = (node for node in shown.graph.node if node.op_type == "Loop")
     body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
-    for name, value in zip(loop.output, body.output[1:], strict=True):
+    carried = dict(zip(loop.output, body.output[1:], strict=True))
+    for name, value in ((f"last/{name}", carried[f"last/{name}"]) for name in spec.state):
         shown.graph.output.append(helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, None))
     return shown
 

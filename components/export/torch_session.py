@@ -33,14 +33,22 @@ def run_eagerly(spec: GraphSpec | LoopSpec, inputs: Mapping[str, Tensor]) -> dic
         return dict(zip(spec.outputs, _as_tuple(spec.module(*_arguments(spec, inputs))), strict=True))
     values = dict(inputs)
     values.update(run_eagerly(spec.start, values))
-    for step in range(spec.max_steps):
-        values["step"] = torch.tensor(step)
-        new = run_eagerly(spec.body, values)
-        values.update({name.removeprefix("next_"): value for name, value in new.items()})
-        if not values["go_on"]:
-            break
+    again = True
+    while again:
+        for _ in range(spec.max_steps):
+            if not _advance(spec.body, values):
+                break
+        again = spec.shrink is not None and _advance(spec.shrink, values)
     values.update(run_eagerly(spec.finish, values))
     return values
+
+
+def _advance(part: GraphSpec, values: dict[str, Tensor]) -> bool:
+    """Run a part of a loop, put what it gives in the place of what was, return its first output: whether to go on."""
+    new = run_eagerly(part, values)
+    go_on = new.pop(part.outputs[0])
+    values.update({name.removeprefix("next_"): value for name, value in new.items()})
+    return bool(go_on)
 
 
 def _arguments(spec: GraphSpec, values: Mapping[str, Tensor]) -> list[Any]:

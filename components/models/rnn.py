@@ -1,4 +1,4 @@
-"""Sequence to sequence with attention: bidirectional recurrent encoder, recurrent decoder (Luong et al. 2015, "general").
+"""Seq2seq with attention: bidirectional recurrent encoder, recurrent decoder (Luong et al. 2015, "general").
 
 Attention is read after the decoder's recurrence, so that training runs whole sequences at once. GRU (Cho et al. 2014)
 or LSTM (Hochreiter and Schmidhuber 1997) cells; one set of weights serves training and step-by-step decoding.
@@ -19,7 +19,7 @@ Cell = Literal["gru", "lstm"]
 
 
 class RecurrentSeq2Seq(nn.Module):
-    """Encoder-decoder over token ids; `width` is the embedding's, the encoder's in each direction, half the decoder's."""
+    """Encoder-decoder over token ids; `width`: of embedding and encoder (each direction), half of the decoder's."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RecurrentSeq2Seq(nn.Module):
                 embedding.weight[pad].zero_()
 
     def encode(self, source_BS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the memory (B, S, 2 width), its additive mask (B, S) and the decoder's first state (layers, B, hidden)."""
+        """Return memory (B, S, 2 width), its additive mask (B, S), the decoder's first state (layers, B, hidden)."""
         real_BS = source_BS != self.pad
         lengths_B = real_BS.sum(1)
         mirror_BS = (lengths_B[:, None] - 1 - torch.arange(source_BS.shape[1], device=source_BS.device)).clamp(min=0)
@@ -94,7 +94,7 @@ class RecurrentSeq2Seq(nn.Module):
 
     def growing(self) -> dict[str, int]:
         """The axis along which constants follow the source's length."""
-        return {name: 1 for name in self.constant_names()}
+        return dict.fromkeys(self.constant_names(), 1)
 
     def begin(self, source_BS: Tensor, beams: int) -> tuple[list[Tensor], list[Tensor]]:
         """Return constants of B rows and first states of B * beams rows."""
@@ -105,9 +105,9 @@ class RecurrentSeq2Seq(nn.Module):
         return [mask, self.key(memory), memory], state
 
     def advance(
-        self, token_R1: Tensor, position: Tensor, constants: list[Tensor], state: list[Tensor]
+        self, token_R1: Tensor, position: Tensor, constants: list[Tensor], state: list[Tensor], beams: int
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return logits (R, target vocabulary) of the token after `token`, and the new state."""
+        """Return logits (R, target vocabulary) of the token after `token`, and the new state; R = B * beams."""
         mask, key, memory = constants
         x, new_state = self.target_embedding(token_R1)[:, 0], []
         for i in range(self.layers):
@@ -120,7 +120,7 @@ class RecurrentSeq2Seq(nn.Module):
             else:
                 x, cell = _lstm_step(x, state[2 * i], state[2 * i + 1], *weights)
                 new_state += [x, cell]
-        queries = x.reshape(memory.shape[0], -1, self.hidden)  # the hypotheses of one source are an axis of queries
+        queries = x.view(memory.shape[0], beams, self.hidden)  # the hypotheses of one source are an axis of queries
         attended = self._attend(queries, key, memory, mask[:, None, :]).flatten(0, 1)
         return F.linear(attended, self.target_embedding.weight, self.output_bias), new_state
 

@@ -1,4 +1,4 @@
-"""Transformer encoder-decoder (Vaswani et al. 2017), pre-norm (Xiong et al. 2020), decoder embedding tied to the output.
+"""Transformer encoder-decoder (Vaswani et al. 2017), pre-norm (Xiong et al. 2020), output tied to its embedding.
 
 Heads and feed-forward neurons may differ from layer to layer, so that a pruned model is the same class with smaller
 numbers. One forward pass serves training; `begin` and `advance` decode step by step with cached keys and values.
@@ -11,39 +11,78 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.models.fast_ops import MASKED, attention, attention_weights, dropout
+from components.models.fast_ops import MASKED, attention, dropout
 from components.models.positions import MAX_LENGTH, Mode, TokenEmbedding
 from components.models.pruning_groups import Member, PruningGroup
 
 
-class Attention(nn.Module):
-    """Multi-head attention whose heads keep their width when some of them are pruned away."""
+class SelfAttention(nn.Module):
+    """Multi-head attention of a sequence to itself; heads keep their width when some of them are pruned away.
+
+    Query, key and value are one product: three small ones cost more than one of three times the size.
+    """
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
         self.heads, self.head_width = heads, head_width
-        inner = heads * head_width
-        self.query = nn.Linear(width, inner)
-        self.key_value = nn.Linear(width, 2 * inner)
-        self.output = nn.Linear(inner, width)
+        self.query_key_value = nn.Linear(width, 3 * heads * head_width)
+        self.output = nn.Linear(heads * head_width, width)
+        for part in self.query_key_value.weight.chunk(3):
+            nn.init.xavier_uniform_(part)
 
-    def split_heads(self, x_BLI: Tensor) -> Tensor:
-        """Return (B, heads, L, head_width)."""
-        return x_BLI.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
-
-    def project_memory(self, memory_BLW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values, each (B, heads, L, head_width)."""
-        key, value = self.key_value(memory_BLW).chunk(2, -1)
-        return self.split_heads(key), self.split_heads(value)
-
-    def attend(self, x_BQW: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """Return (B, Q, width): x's queries over the given keys and values."""
-        mixed = attention(self.split_heads(self.query(x_BQW)), key, value, mask)
+    def forward(self, x_BLW: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, L, width)."""
+        parts = self.query_key_value(x_BLW).unflatten(-1, (3, self.heads, self.head_width))
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = attention(query, key, value, mask)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
-    def weights(self, x_BQW: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the attention matrix (B, heads, Q, K), for pictures."""
-        return attention_weights(self.split_heads(self.query(x_BQW)), key, mask)
+    def advance(self, x_R1W: Tensor, cache: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return (R, 1, width) of one new position, and the grown cache: keys (R, H, D, T), values (R, H, T, D).
+
+        Cached keys lie turned around and carry the scale: both are done once a position, not once a step.
+        """
+        query, key, value = self.query_key_value(x_R1W).chunk(3, -1)
+        rows, heads, width = x_R1W.shape[0], self.heads, self.head_width
+        keys = torch.cat([cache[0], (key * width**-0.5).view(rows, heads, width, 1)], 3)
+        values = torch.cat([cache[1], value.view(rows, heads, 1, width)], 2)
+        weights = (query.view(rows, heads, 1, width) @ keys).softmax(-1)
+        return self.output((weights @ values).reshape(x_R1W.shape[0], 1, -1)), (keys, values)
+
+
+class SourceAttention(nn.Module):
+    """Multi-head attention of the target over the source."""
+
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, head_width
+        self.query = nn.Linear(width, heads * head_width)
+        self.key_value = nn.Linear(width, 2 * heads * head_width)
+        self.output = nn.Linear(heads * head_width, width)
+
+    def keys_and_values(self, memory_BSW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values, each (B, H, S, D)."""
+        parts = self.key_value(memory_BSW).unflatten(-1, (2, self.heads, self.head_width))
+        key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        return key, value
+
+    def forward(self, x_BQW: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, Q, width)."""
+        query = self.query(x_BQW).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+        return self.output(attention(query, key_BHSD, value_BHSD, mask).transpose(1, 2).flatten(2))
+
+    def advance(self, x_R1W: Tensor, key_BHDS: Tensor, value_BHSD: Tensor, mask: Tensor, beams: int) -> Tensor:
+        """Return (R, 1, width), for keys turned around and scaled as in SelfAttention.advance.
+
+        The beams of a source are an axis of queries, so nothing of the source is copied; R = B * beams.
+        """
+        sources, heads, width = value_BHSD.shape[0], self.heads, self.head_width
+        if beams == 1:  # a lone query's heads lie in place already
+            query = self.query(x_R1W).view(sources, heads, 1, width)
+        else:
+            query = self.query(x_R1W).view(sources, beams, heads, width).transpose(1, 2)
+        mixed = (query @ key_BHDS + mask).softmax(-1) @ value_BHSD
+        return self.output((mixed if beams == 1 else mixed.transpose(1, 2)).reshape(x_R1W.shape[0], 1, -1))
 
 
 class FeedForward(nn.Module):
@@ -63,14 +102,12 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, head_width: int, ffn: int, probability: float) -> None:
         super().__init__()
-        self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, heads, head_width)
+        self.attention_norm, self.attention = nn.LayerNorm(width), SelfAttention(width, heads, head_width)
         self.ffn_norm, self.ffn = nn.LayerNorm(width), FeedForward(width, ffn, probability)
         self.dropout = probability
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        normed = self.attention_norm(x)
-        mixed = self.attention.attend(normed, *self.attention.project_memory(normed), mask)
-        x = x + dropout(mixed, self.dropout, self.training)
+        x = x + dropout(self.attention(self.attention_norm(x), mask), self.dropout, self.training)
         return x + dropout(self.ffn(self.ffn_norm(x)), self.dropout, self.training)
 
 
@@ -81,33 +118,31 @@ class DecoderLayer(nn.Module):
         self, width: int, heads: int, source_heads: int, head_width: int, ffn: int, probability: float
     ) -> None:
         super().__init__()
-        self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, heads, head_width)
-        self.source_norm, self.source_attention = nn.LayerNorm(width), Attention(width, source_heads, head_width)
+        self.attention_norm, self.attention = nn.LayerNorm(width), SelfAttention(width, heads, head_width)
+        self.source_norm, self.source_attention = nn.LayerNorm(width), SourceAttention(width, source_heads, head_width)
         self.ffn_norm, self.ffn = nn.LayerNorm(width), FeedForward(width, ffn, probability)
         self.dropout = probability
 
     def forward(self, x: Tensor, memory: Tensor, source_mask: Tensor, causal_mask: Tensor) -> Tensor:
-        normed = self.attention_norm(x)
-        mixed = self.attention.attend(normed, *self.attention.project_memory(normed), causal_mask)
-        x = x + dropout(mixed, self.dropout, self.training)
-        source = self.source_attention.attend(
-            self.source_norm(x), *self.source_attention.project_memory(memory), source_mask
-        )
+        x = x + dropout(self.attention(self.attention_norm(x), causal_mask), self.dropout, self.training)
+        keys_and_values = self.source_attention.keys_and_values(memory)
+        source = self.source_attention(self.source_norm(x), *keys_and_values, source_mask)
         x = x + dropout(source, self.dropout, self.training)
         return x + dropout(self.ffn(self.ffn_norm(x)), self.dropout, self.training)
 
     def advance(
-        self, x_R1W: Tensor, source: tuple[Tensor, Tensor], source_mask: Tensor, cache: tuple[Tensor, Tensor]
+        self,
+        x_R1W: Tensor,
+        source: tuple[Tensor, Tensor],
+        source_mask: Tensor,
+        cache: tuple[Tensor, Tensor],
+        beams: int,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the next (R, 1, width) and the grown cache; R rows are `R / B` hypotheses of each of B sources."""
-        normed = self.attention_norm(x_R1W)
-        key, value = self.attention.project_memory(normed)
-        key, value = torch.cat([cache[0], key], 2), torch.cat([cache[1], value], 2)
-        x = x_R1W + self.attention.attend(normed, key, value, None)
-        # the hypotheses of one source are one more axis of queries, so its keys and values are never copied
-        queries = self.source_norm(x).reshape(source[0].shape[0], -1, x.shape[-1])
-        x = x + self.source_attention.attend(queries, *source, source_mask).reshape(x.shape)
-        return x + self.ffn(self.ffn_norm(x)), (key, value)
+        """Return the next (R, 1, width) and the grown cache; R rows are the hypotheses of B sources, B by B."""
+        mixed, cache = self.attention.advance(self.attention_norm(x_R1W), cache)
+        x = x_R1W + mixed
+        x = x + self.source_attention.advance(self.source_norm(x), *source, source_mask, beams)
+        return x + self.ffn(self.ffn_norm(x)), cache
 
 
 class Transformer(nn.Module):
@@ -149,7 +184,7 @@ class Transformer(nn.Module):
         self.causal_mask: Tensor
         self.register_buffer("causal_mask", causal, persistent=False)
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 2 and "embedding" not in name:
+            if parameter.dim() == 2 and "embedding" not in name and "query_key_value" not in name:
                 nn.init.xavier_uniform_(parameter)
 
     def encode(self, source_BS: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,27 +217,28 @@ class Transformer(nn.Module):
 
     def growing(self) -> dict[str, int]:
         """The axis along which constants follow the source's length, and states the number of steps."""
-        return {name: 3 if name == "source_mask" else 2 for name in (*self.constant_names(), *self.state_names())}
+        names = (*self.constant_names(), *self.state_names())
+        return {name: 3 if name == "source_mask" or "key" in name else 2 for name in names}
 
     def begin(self, source_BS: Tensor, beams: int) -> tuple[list[Tensor], list[Tensor]]:
         """Return constants of B rows and empty states of B * beams rows."""
         memory, mask = self.encode(source_BS)
         constants, state = [mask], []
         for layer in self.decoder:
-            constants += layer.source_attention.project_memory(memory)
-            attention = layer.attention
-            empty = memory.new_zeros(source_BS.shape[0] * beams, attention.heads, 0, attention.head_width)
-            state += [empty, empty.clone()]
+            key, value = layer.source_attention.keys_and_values(memory)
+            constants += [(key * key.shape[-1] ** -0.5).transpose(2, 3).contiguous(), value.contiguous()]
+            rows, heads, width = source_BS.shape[0] * beams, int(layer.attention.heads), int(layer.attention.head_width)
+            state += [memory.new_zeros(rows, heads, width, 0), memory.new_zeros(rows, heads, 0, width)]
         return constants, state
 
     def advance(
-        self, token_R1: Tensor, position: Tensor, constants: list[Tensor], state: list[Tensor]
+        self, token_R1: Tensor, position: Tensor, constants: list[Tensor], state: list[Tensor], beams: int
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return logits (R, target vocabulary) of the token after `token`, and the new state."""
+        """Return logits (R, target vocabulary) of the token after `token`, and the new state; R = B * beams."""
         x, new_state = self.target_embedding.at(token_R1, position), []
         for i, layer in enumerate(self.decoder):
             source = (constants[1 + 2 * i], constants[2 + 2 * i])
-            x, cache = layer.advance(x, source, constants[0], (state[2 * i], state[2 * i + 1]))
+            x, cache = layer.advance(x, source, constants[0], (state[2 * i], state[2 * i + 1]), beams)
             new_state += cache
         return self.target_embedding.logits(self.decoder_norm(x)[:, 0], self.output_bias), new_state
 
@@ -220,9 +256,9 @@ class Transformer(nn.Module):
 
 
 def _head_group(key: str, layer: int, path: str, heads: Any) -> PruningGroup:
+    projections = {"query": 1, "key_value": 2} if "source" in path else {"query_key_value": 3}
     members = (
-        *(Member(f"{path}.query.{part}", 0) for part in ("weight", "bias")),
-        *(Member(f"{path}.key_value.{part}", 0, repeats=2) for part in ("weight", "bias")),
+        *(Member(f"{path}.{linear}.{part}", 0, n) for linear, n in projections.items() for part in ("weight", "bias")),
         Member(f"{path}.output.weight", 1),
     )
     return PruningGroup("heads", key, layer, int(heads), members)

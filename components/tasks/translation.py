@@ -7,7 +7,7 @@ Expect on small-parallel-enja, dev: Transformer beam 4 about 39, teacher-forced 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,7 +20,7 @@ from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.parallel_dataset import ParallelDataset, prepare_pairs
 from components.evaluation.bleu import corpus_bleu
 from components.inference.tokenizers import BOS, EOS, PAD
-from components.models.decoding import BeamBody, BeamFinish, BeamStart, GreedyBody, GreedyFinish, GreedyStart
+from components.models.decoding import RANKING, SEARCH, BeamBody, Finish, GreedyBody, Shrink, Start
 from components.models.fast_ops import smoothed_cross_entropy
 from components.models.rnn import RecurrentSeq2Seq
 from components.models.transformer import Transformer
@@ -140,9 +140,11 @@ class Translation(Task):
         smoothing: float = model.label_smoothing if model.training else 0.0  # type: ignore[assignment]
         loss = smoothed_cross_entropy(logits_NV, targets_N, smoothing, PAD)
         keep_N = targets_N != PAD
-        correct = (logits_NV.detach().argmax(-1) == targets_N) & keep_N
-        accuracy = correct.sum() / keep_N.sum().clamp_min(1)
-        return StepOutput(loss, logits_NV, torch.where(keep_N, targets_N, -1), {"accuracy": accuracy})
+        metrics = {}
+        if not model.training:  # an argmax over the vocabulary costs as much as a product
+            correct = (logits_NV.argmax(-1) == targets_N) & keep_N
+            metrics["accuracy"] = correct.sum() / keep_N.sum().clamp_min(1)
+        return StepOutput(loss, logits_NV, torch.where(keep_N, targets_N, -1), metrics)
 
     def graphs(self, model: nn.Module, options: SearchOptions) -> list[GraphSpec | LoopSpec]:
         return [_decode_loop(model, options)]
@@ -166,59 +168,56 @@ class Translation(Task):
         return {"bleu_teacher_forced": corpus_bleu(answers, examples.references(), examples.bleu_tokenizer)}
 
 
-def _decode_loop(model: nn.Module, options: SearchOptions) -> LoopSpec:
-    """Return start, body and finish of greedy or beam search over a model that decodes step by step."""
-    beams, alpha = options.beam, options.length_penalty
-    parts: tuple[nn.Module, ...]
-    if beams == 1:
-        parts = GreedyStart(model, BOS), GreedyBody(model, PAD, EOS), GreedyFinish()
-        search = ["token", "finished", "tokens"]
-    else:
-        parts = BeamStart(model, beams, BOS), BeamBody(model, beams, alpha, PAD, EOS), BeamFinish(beams, alpha)
-        search = ["sequences", "scores", "finished", "lengths"]
-    return _trace_loop(model, parts, search, beams, options.max_length)
+def _decode_loop(model: Any, options: SearchOptions) -> LoopSpec:
+    """Return the parts of greedy or beam search with the examples and free sizes by which torch.export traces them."""
+    beams, alpha, longest = options.beam, options.length_penalty, options.max_length
+    start = Start(model, beams, BOS).eval()
+    body = GreedyBody(model, PAD, EOS, longest) if beams == 1 else BeamBody(model, beams, alpha, PAD, EOS, longest)
+    body, shrink = body.eval(), Shrink(beams, alpha, longest).eval()
+    constants, ranking = model.constant_names(), list(RANKING) if beams > 1 else []
+    state = [*SEARCH, *ranking, *model.state_names()]
+    values = _example_values(start, body, shrink, constants, state)
+    auto, growing = torch.export.Dim.AUTO, {**model.growing(), "answer": 1, "tokens": 1}
+    free: dict[str, Any] = {n: {0: auto, growing[n]: auto} if n in growing else {0: auto} for n in values}
+    free["position"] = None
 
+    def part(name: str, module: nn.Module, outputs: list[str]) -> GraphSpec:
+        example, shapes = (_arguments(what, constants, state) for what in (values, free))
+        return GraphSpec(name, module, example, [*constants, *state], outputs, shapes)
 
-def _trace_loop(model: Any, parts: tuple[nn.Module, ...], search: list[str], beams: int, steps: int) -> LoopSpec:
-    """Give the three parts the examples and free sizes with which torch.export traces them."""
-    start, body, finish = (part.eval() for part in parts)
-    constants, state = model.constant_names(), [*search, *model.state_names()]
-    rows, auto = 3, torch.export.Dim.AUTO
-    source = torch.full((rows, 5), EOS)
-    with torch.no_grad():
-        values = dict(zip([*constants, *state], start(source), strict=True))
-        for _ in range(4):  # let what grows from step to step reach a size that cannot be mistaken for another
-            read = [values[name] for name in constants]
-            _, *new = body(torch.tensor(4), read, *_grouped(values, search, model))
-            values.update(zip(state, new, strict=True))
-    values = {name: value.contiguous() for name, value in values.items()}  # strides would be traced too
-    growing = {**model.growing(), "tokens": 1, "sequences": 1}
-    free = {name: {0: auto, growing[name]: auto} if name in growing else {0: auto} for name in values}
-    finished = ["tokens"] if beams == 1 else ["sequences", "scores", "lengths"]
-    step_shapes = (None, [free[n] for n in constants], *_grouped(free, search, model))
+    source = torch.full((3, 5), EOS)
     return LoopSpec(
         name="translate",
         start=GraphSpec("start", start, (source,), ["source"], [*constants, *state], ({0: auto, 1: auto},)),
-        body=GraphSpec(
-            "body",
-            body,
-            (torch.tensor(4), [values[n] for n in constants], *_grouped(values, search, model)),
-            ["step", *constants, *state],
-            ["go_on", *(f"next_{name}" for name in state)],
-            step_shapes,
-        ),
-        finish=GraphSpec(
-            "finish", finish, tuple(values[n] for n in finished), finished, ["target"], tuple(free[n] for n in finished)
-        ),
+        body=part("body", body, ["go_on", *(f"next_{name}" for name in state)]),
+        shrink=part("shrink", shrink, ["again", *(f"next_{name}" for name in (*constants, *state))]),
+        finish=GraphSpec("finish", Finish(), (values["answer"],), ["answer"], ["target"], (free["answer"],)),
         constants=constants,
         state=state,
-        max_steps=steps,
+        max_steps=longest,
     )
 
 
-def _grouped(values: Mapping[str, Any], search: Sequence[str], model: Any) -> tuple[Any, ...]:
-    """Return the loop's state as the body takes it: the search's tensors one by one, the model's as one list."""
-    return (*(values[name] for name in search), [values[name] for name in model.state_names()])
+def _example_values(
+    start: nn.Module, body: nn.Module, shrink: nn.Module, constants: list[str], state: list[str]
+) -> dict[str, Tensor]:
+    """Return constants and state after a few steps: sizes that cannot be mistaken for one another."""
+    with torch.no_grad():
+        values = dict(zip([*constants, *state], start(torch.full((3, 5), EOS)), strict=True))
+        for count in range(6):
+            part, names = (shrink, [*constants, *state]) if count == 3 else (body, state)
+            if count == 3:  # an unfinished row more than half, so that the shrink keeps several
+                values["finished"] = torch.zeros_like(values["finished"])
+            _, *new = part(*_arguments(values, constants, state))
+            values.update(zip(names, new, strict=True))
+    return {name: value.contiguous() for name, value in values.items()}  # strides would be traced too
+
+
+def _arguments(values: Mapping[str, Any], constants: list[str], state: list[str]) -> tuple[Any, ...]:
+    """Return what the loop's parts take: constants, the search's state one by one, its ranking, the model's own."""
+    ranking = [values[name] for name in state if name in RANKING]
+    model = [values[name] for name in state if name not in (*SEARCH, *RANKING)]
+    return ([values[name] for name in constants], *(values[name] for name in SEARCH), ranking, model)
 
 
 TASK = Translation()

@@ -93,7 +93,7 @@ def _register(client: MlflowClient, root: Path, bundle: Bundle, tags: dict[str, 
     try:
         log_values(client, run_id, headline(row))
         client.log_artifacts(run_id, str(bundle.root), BUNDLE_ARTIFACT)  # before the version, which promises it
-        version = _log_model(root, run_id, bundle, tags)
+        version = _log_model(client, root, run_id, bundle, tags)
         card = bundle.root / "MODEL_CARD.md"
         if card.is_file():
             client.update_model_version(recipe, str(version), description=card.read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def _register(client: MlflowClient, root: Path, bundle: Bundle, tags: dict[str, 
     return version
 
 
-def _log_model(root: Path, run_id: str, bundle: Bundle, tags: dict[str, str]) -> int:
+def _log_model(client: MlflowClient, root: Path, run_id: str, bundle: Bundle, tags: dict[str, str]) -> int:
     """Log the main graph and register it in one step, so that a version never lacks its tags."""
     import mlflow.onnx
     import onnx
@@ -115,11 +115,16 @@ def _log_model(root: Path, run_id: str, bundle: Bundle, tags: dict[str, str]) ->
     model = onnx.load(str(path))
     mlflow.set_tracking_uri(tracking_uri(root))  # log_model knows no other way to be told
     mlflow.set_registry_uri(tracking_uri(root))
+    # Left to itself, log_model puts its model into the default experiment, and so into ./mlruns.
+    experiment = client.get_run(run_id).info.experiment_id
+    place = client.create_logged_model(
+        experiment, bundle.manifest.variant, run_id, tags, model_type=bundle.manifest.task
+    )
     disable_logging()  # it prints, over our own progress
     try:
         logged = mlflow.onnx.log_model(
             model,
-            name=bundle.manifest.variant,
+            model_id=place.model_id,
             run_id=run_id,
             signature=graph_signature(model),
             registered_model_name=bundle.manifest.recipe,

@@ -50,7 +50,7 @@ def promote(
     if problems:
         raise ModelpressError(
             f"{recipe}: version {candidate.version} ({candidate.tags['variant']}) not promoted: {'; '.join(problems)}; "
-            f"`modelpress promote {recipe} --version {candidate.version} --force` promotes it all the same"
+            f"`modelpress promote {recipe} {candidate.version} --force` promotes it all the same"
         )
     return _move_champion(client, model, candidate, "promote")
 
@@ -98,7 +98,7 @@ def versions(root: Path, recipe: str) -> list[dict[str, Any]]:
 
 
 def download_bundle(root: Path, uri: str) -> Path:
-    """Return the folder of the verified bundle behind `models:/NAME@champion`, `models:/NAME@ALIAS` or `models:/NAME/3`.
+    """Return the folder of the verified bundle behind `models:/NAME@champion` (or another alias) or `models:/NAME/3`.
 
     Raises:
         ModelpressError: not such a URI, no such model, version or alias, or a damaged bundle.
@@ -191,7 +191,7 @@ def _present_budget(root: Path, version: ModelVersion) -> Budget:
 
 
 def _verified_bundle(client: MlflowClient, root: Path, version: ModelVersion) -> Bundle:
-    """Return a version's bundle, downloaded unless an intact copy lies here; its manifest must be the registered one."""
+    """Return a version's bundle, downloaded unless an intact copy is here; its manifest must be the registered one."""
     folder = root / STATE / "bundles" / version.name / str(version.version)
     digest = version.tags.get("bundle_sha256")
     try:

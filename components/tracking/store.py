@@ -67,7 +67,7 @@ def without_passwords(text: str) -> str:
 
 
 def _quiet_environment() -> None:
-    """Set what MLflow reads: no telemetry, no bars over our own progress, no minutes of retries on a server that is down."""
+    """Set what MLflow reads: no telemetry, no bars over our own progress, no minutes of retries on a dead server."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

@@ -47,7 +47,6 @@ def fit(
     trainer = Trainer(
         max_epochs=config.epochs,
         precision=config.precision,
-        gradient_clip_val=config.clip or None,
         callbacks=callbacks,
         logger=False,
         devices=1,

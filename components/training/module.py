@@ -46,6 +46,10 @@ class FitModule(LightningModule):
             {"dev_loss": output.loss, **{f"dev_{k}": v for k, v in output.metrics.items()}}, batch_size=weight
         )
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self._config.clip:  # here, since Lightning's own clipping refuses fused optimizers
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip)
+
     def train_dataloader(self) -> DataLoader[Any]:
         return self._batches("train", self.current_epoch)
 
@@ -89,7 +93,8 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]  # biases and norms are not decayed
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, config.beta2), eps=1e-9, fused=True)
+    fused = config.precision != "16-mixed"  # a fused step unscales gradients itself, after they were to be clipped
+    return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, config.beta2), eps=1e-9, fused=fused)
 
 
 def _learning_rate_factor(config: TrainConfig, total_steps: int) -> Callable[[int], float]:

@@ -109,5 +109,6 @@ def grid(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float])
 
 def picture(width: int, height: int, marks: Sequence[str], title: str) -> str:
     """Return the marks as one SVG element that scales with its place on the page."""
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+    size = f'viewBox="0 0 {width} {height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">'
     return "\n".join([head, *marks, "</svg>"])

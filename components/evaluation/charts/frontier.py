@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from components.evaluation.charts.axes import Box, Scale, grid, line, number, padded, picture, polyline, text
@@ -147,7 +148,7 @@ def _frontier_points(bubbles: Sequence[Bubble], lower_is_better: bool) -> list[t
 
 def _in_the_way(frontier: Sequence[tuple[float, float]], selection: Mapping[str, Any], x: Scale, y: Scale) -> list[Box]:
     """Return small boxes along the lines that a label had better not cover."""
-    lines = list(zip(frontier, frontier[1:], strict=False))
+    lines = list(pairwise(frontier))
     limit, floor = float(selection["budget"]["max_p50_ms"]), _floor(selection)
     if limit < x.high:
         lines.append(((x(limit), y.start), (x(limit), y.end)))
@@ -164,7 +165,8 @@ def _in_the_way(frontier: Sequence[tuple[float, float]], selection: Mapping[str,
 def _circle(bubble: Bubble, x: Scale) -> str:
     row, timing = bubble.row, bubble.row["latency_ms"]["batch_1"]
     kind = "bubble chosen" if bubble.chosen else "bubble"
-    words = f"{row['variant']}: {quality_text(quality_of(row))} {row['metric']}, {p50_of(row):.2f} ms, {megabytes_text(row['size_bytes'])} MB"
+    figures = f"{quality_text(quality_of(row))} {row['metric']}, {p50_of(row):.2f} ms"
+    words = f"{row['variant']}: {figures}, {megabytes_text(row['size_bytes'])} MB"
     circle = f'<circle cx="{number(bubble.x)}" cy="{number(bubble.y)}" r="{number(bubble.radius)}" class="{kind}"/>'
     whisker = ""
     if timing.get("low") and timing.get("high"):
@@ -173,13 +175,13 @@ def _circle(bubble: Bubble, x: Scale) -> str:
 
 
 def _labels(bubbles: Sequence[Bubble], plot: Box, short: Mapping[str, str], lines: Sequence[Box]) -> list[str]:
-    """Place name and size beside each bubble where they cover neither another label nor a bubble, nor a line if need be."""
+    """Place name and size beside each bubble where they cover no other label, no bubble and, if possible, no line."""
     placed: list[Box] = []
     marks: list[str] = []
     for bubble in sorted(bubbles, key=lambda bubble: not bubble.chosen):
         name, size = short[bubble.row["variant"]], f"{megabytes_text(bubble.row['size_bytes'])} MB"
         width = max(len(name) * (CHARACTER * 1.08 if bubble.chosen else CHARACTER), len(size) * CHARACTER)
-        taken = [*placed, *(other.box for other in bubbles), *lines]
+        taken = [*(other.box for other in bubbles), *lines, *placed * 20]  # a label upon a label is by far the worst
         others = [other for other in bubbles if other is not bubble]
         box, anchor = min(_places(bubble, width), key=lambda place: _trouble(place[0], bubble, others, taken, plot))
         placed.append(box)
@@ -193,7 +195,7 @@ def _labels(bubbles: Sequence[Bubble], plot: Box, short: Mapping[str, str], line
 def _places(bubble: Bubble, width: float) -> list[tuple[Box, str]]:
     """Return where a label may stand, nearest and most readable first: right, left, above, below, then farther off."""
     places = []
-    for gap in (6.0, 22.0, 44.0):
+    for gap in (6.0, 22.0, 44.0, 72.0):
         away = bubble.radius + gap
         for across, down in ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1)):
             slant = 0.72 if across and down else 1.0

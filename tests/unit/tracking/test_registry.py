@@ -19,7 +19,10 @@ def live_versions(root: Path) -> list[int]:
     return [row["version"] for row in versions(root, RECIPE) if row["champion"]]
 
 
-def test_bundle_is_registered_once_with_its_signature_and_figures(root: Path, select_bundle) -> None:
+def test_bundle_is_registered_once_with_its_figures_and_below_the_project_alone(
+    root: Path, select_bundle, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     select_bundle(quality=36.25)
     assert register_if_new(root, RECIPE) == 1
     assert register_if_new(root, RECIPE) is None
@@ -30,6 +33,9 @@ def test_bundle_is_registered_once_with_its_signature_and_figures(root: Path, se
     assert row["budget_met"] is True
     assert row["live"] == []
     version = connect(root).get_model_version(RECIPE, "1")
+    assert list(Path.cwd().iterdir()) == []
+    (model,) = (root / ".modelpress/mlartifacts").glob("**/model.onnx")
+    assert model.is_relative_to(root / ".modelpress/mlartifacts" / RECIPE)
     assert version.description == "# tiny-int8\n"
     assert connect(root).get_run(version.run_id).info.status == "FINISHED"
 

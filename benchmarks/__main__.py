@@ -1,0 +1,35 @@
+"""`make bench`: every benchmark after the other, nothing beside them, then docs/results.md.
+
+The decode benchmark needs the recipe tanaka-transformer to be up to date (`modelpress run tanaka-transformer`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.results import keep_recipe, write_results
+
+
+def main() -> None:
+    """Run what can be run here; a benchmark that fails is named and the rest goes on."""
+    failed = []
+    commands = [["benchmarks.orchestration"], ["benchmarks.kill_points"]]
+    if Path("models/tanaka-transformer/model.safetensors").is_file():
+        commands.insert(0, ["benchmarks.decode", "tanaka-transformer"])
+    else:
+        print("skipping benchmarks.decode: `modelpress run tanaka-transformer` trains the model it times", flush=True)
+    for command in commands:
+        print(f"== {' '.join(command)}", flush=True)
+        if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+            failed.append(command[0])
+    for path in sorted(Path("metrics").glob("*/selection.json")):
+        keep_recipe(path.parent.name)
+    write_results()
+    print("wrote docs/results.md" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The console command `modelpress`: parse, call, print. What a command needs is imported inside it, to start fast."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from components.core.errors import ModelpressError
+
+USER_ERROR = 2
+
+app = typer.Typer(
+    help="From versioned data to a compressed, proven ONNX bundle.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+Recipes = Annotated[
+    list[str] | None, typer.Argument(help="Recipes of params.yaml; its `default` without.", show_default=False)
+]
+Recipe = Annotated[str, typer.Argument(help="A recipe of params.yaml.")]
+
+
+@app.command()
+def run(
+    recipes: Recipes = None,
+    every: Annotated[bool, typer.Option("--all", help="All recipes.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change params.yaml first.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run every stage, changed or not.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time; each gets its share of the cores.")] = 1,
+) -> None:
+    """Bring recipes up to date: fetch, prepare, train, compress, export, evaluate, package, measure, select, report.
+
+    Only what changed runs again; after an interruption it goes on from there.
+
+    Example: modelpress run tatoeba-transformer --set recipes.tatoeba-transformer.train.epochs=3
+    """
+    from pipelines import run_command
+
+    root, console = Path.cwd(), Console()
+    run_command.apply_settings(root, assignments or [], console)
+    with console.status("Checking params.yaml"):
+        params = run_command.load_checked_params(root)
+    chosen = run_command.chosen_recipes(params, recipes or [], every)
+    raise typer.Exit(run_command.run(root, run_command.RunOptions(chosen, jobs, force), console))
+
+
+@app.command()
+def status(recipes: Recipes = None) -> None:
+    """Show which stages are fresh, which are stale and why, and the figures of the last run.
+
+    Example: modelpress status tatoeba-transformer
+    """
+    from components.core.params import load_params
+    from pipelines.dag import targets_of
+    from pipelines.run_command import chosen_recipes
+    from pipelines.status_command import show_status
+
+    params = load_params()
+    chosen = chosen_recipes(params, recipes or [], every=False)
+    show_status(Path.cwd(), chosen, targets_of(chosen, params), Console())
+
+
+@app.command()
+def report(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe; the first default one without.", show_default=False)
+    ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Print where a recipe's report page is, and open it with --open.
+
+    Example: modelpress report tatoeba-transformer --open
+    """
+    from components.core.params import load_params
+    from pipelines.run_command import chosen_recipes
+
+    (name, *_) = chosen_recipes(load_params(), [recipe] if recipe else [], every=False)
+    page = Path("reports", name, "index.html").resolve()
+    if not page.is_file():
+        raise ModelpressError(f"{page}: no report yet; `modelpress run {name}` writes it")
+    print(page)
+    if open_it:
+        typer.launch(page.as_uri())
+
+
+@app.command()
+def ui() -> None:
+    """Start the MLflow and Prefect user interfaces on this machine; Ctrl-C stops both.
+
+    Example: modelpress ui
+    """
+    import signal
+    import time
+
+    from pipelines.servers import user_interfaces
+
+    console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with user_interfaces(Path.cwd()) as servers:
+            for server in servers:
+                console.print(f"{server.name:8} {server.url}", highlight=False, soft_wrap=True)
+            console.print("Ctrl-C stops both.")
+            while all(server.process is None or server.process.poll() is None for server in servers):
+                time.sleep(0.5)
+            raise ModelpressError("a server ended; its log is in .modelpress/")
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+
+
+@app.command()
+def predict(
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder, a variant, a recipe, or models:/NAME@champion.")],
+    text: Annotated[
+        str | None, typer.Argument(help="One input; - reads lines from standard input.", show_default=False)
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="A file of inputs, one a line.")] = None,
+) -> None:
+    """Answer with a bundle: one line out for each line in. Needs no torch.
+
+    Example: modelpress predict tatoeba-transformer "I like music ."
+    """
+    from components.inference import load_predictor
+    from pipelines.bundle_names import find_bundle
+
+    if (text is None) == (file is None):
+        raise ModelpressError('give one of: a "text", --file FILE, or - for standard input')
+    predictor = load_predictor(find_bundle(Path.cwd(), bundle))
+    for answer in predictor.predict(_inputs(text, file)):
+        print(answer)
+
+
+def _inputs(text: str | None, file: Path | None) -> list[str]:
+    if text is not None and text != "-":
+        return [text]
+    try:
+        return (file.read_text(encoding="utf-8") if file else sys.stdin.read()).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelpressError(f"{file or 'standard input'}: {error}") from None
+
+
+@app.command()
+def schedule(
+    recipe: Recipe,
+    cron: Annotated[str, typer.Option(help="When, in cron's five fields, UTC.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+) -> None:
+    """Run a recipe again and again from this machine, as a Prefect deployment, until Ctrl-C.
+
+    Example: modelpress schedule tatoeba-transformer --cron "0 3 * * *"
+    """
+    from pipelines.schedule_command import serve
+
+    serve(Path.cwd(), recipe, cron, jobs, Console())
+
+
+@app.command()
+def promote(
+    recipe: Recipe,
+    version: Annotated[
+        int | None, typer.Argument(help="A registered version; the newest without.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Past the gate, whatever it says.")] = False,
+) -> None:
+    """Make a registered version the champion, if it meets the budget and is not worse than the present one.
+
+    Example: modelpress promote tatoeba-transformer 3
+    """
+    from components.tracking.registry import promote as promote_version
+
+    _say_champion(promote_version(Path.cwd(), recipe, version, force=force))
+
+
+@app.command()
+def rollback(recipe: Recipe) -> None:
+    """Make the version that was live before the champion live again.
+
+    Example: modelpress rollback tatoeba-transformer
+    """
+    from components.tracking.registry import rollback as roll_back
+
+    _say_champion(roll_back(Path.cwd(), recipe))
+
+
+def _say_champion(moved: dict[str, object]) -> None:
+    before = f", before it version {moved['previous']}" if moved.get("previous") else ""
+    print(f"{moved['recipe']}: champion is version {moved['version']} ({moved['variant']}){before}")
+
+
+@app.command()
+def versions(recipe: Recipe) -> None:
+    """List a recipe's registered versions, their figures, and which was live when.
+
+    Example: modelpress versions tatoeba-transformer
+    """
+    from components.tracking.registry import versions as registered_versions
+    from pipelines.versions_table import versions_table
+
+    Console().print(versions_table(recipe, registered_versions(Path.cwd(), recipe)))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is its own text on stderr and exit code 2."""
+    try:
+        app()
+    except ModelpressError as error:
+        print(error, file=sys.stderr)
+        sys.exit(USER_ERROR)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The whole pipeline on a few hundred sentence pairs: flow, DVC alone, kill and resume, an install without torch."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.core.files import read_json, sha256_tree
+from tests.workspace import REPOSITORY, make_workspace, workspace_environment
+
+MODELPRESS = [sys.executable, "-m", "pipelines.cli"]
+DVC = [sys.executable, "-m", "dvc"]
+
+
+def call(root: Path, *command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=root,
+        env=workspace_environment(root),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def results(root: Path) -> dict[str, str]:
+    """Return what must be the same wherever and however often it was made."""
+    folders = (
+        "data/prepared",
+        "models",
+        "exports",
+        "bundles",
+        "curves",
+        "metrics/tiny/variants",
+        "metrics/tiny/models",
+    )
+    return {folder: sha256_tree(root / folder) for folder in folders}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_workspace(tmp_path_factory.mktemp("e2e") / "workspace")
+    done = call(root, *MODELPRESS, "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (root / "first-run.txt").write_text(done.stdout)
+    return root
+
+
+def test_run_ends_with_the_table_the_choice_and_the_next_commands(finished: Path) -> None:
+    text = (finished / "first-run.txt").read_text()
+    selection = read_json(finished / "metrics/tiny/selection.json")
+    assert {row["variant"] for row in selection["variants"]} == set(
+        yaml.safe_load((finished / "params.yaml").read_text())["variants"]
+    )
+    assert selection["selected"] in text
+    for expected in ("tiny-int8", "modelpress report", "modelpress ui", "modelpress predict"):
+        assert expected in text
+
+
+def test_second_run_finds_everything_cached(finished: Path) -> None:
+    before = results(finished)
+    again = call(finished, *MODELPRESS, "run")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "running" not in again.stdout
+    assert results(finished) == before
+
+
+def test_dvc_alone_agrees_with_the_flow(finished: Path, tmp_path: Path) -> None:
+    status = call(finished, *DVC, "status")
+    assert "up to date" in status.stdout, status.stdout
+    root = tmp_path / "alone"
+    made = (
+        "models",
+        "exports",
+        "bundles",
+        "metrics",
+        "curves",
+        "reports",
+        "prepared",
+        "cache",
+        "dvc.lock",
+        ".modelpress",
+    )
+    shutil.copytree(finished, root, ignore=shutil.ignore_patterns(*made))
+    shutil.copytree(finished.parent / f"{finished.name}-mirror", root.parent / f"{root.name}-mirror")
+    done = call(root, *DVC, "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert results(root) == results(finished)
+    ours, theirs = (yaml.safe_load((folder / "dvc.lock").read_text())["stages"] for folder in (finished, root))
+    assert ours.keys() == theirs.keys()
+    timed = ("measure@", "select@", "report@")  # measurements of the moment, and what is made of them
+    assert {k: v for k, v in ours.items() if not k.startswith(timed)} == {
+        k: v for k, v in theirs.items() if not k.startswith(timed)
+    }
+
+
+def test_changing_one_students_pass_leaves_the_teacher_fresh(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "changed"
+    shutil.copytree(finished, root, symlinks=True)
+    path = root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["students"]["tiny-pruned"]["passes"][0]["prune"]["remove"]["ffn"] = 0.25
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    stale = call(root, *DVC, "status").stdout
+    assert "compress@tiny-pruned" in stale
+    for fresh in ("train@tiny", "compress@tiny-student", "export@tiny-int8", "evaluate@tiny-fp32"):
+        assert f"{fresh}:" not in stale
+
+
+def test_mlflow_holds_a_parent_run_its_stages_and_the_registered_model(finished: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished}/.modelpress/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    names = {run.info.run_name for run in children}
+    assert {"train@tiny", "compress@tiny-student", "export@tiny-int8", "select@tiny"} <= names
+    (train,) = [run for run in children if run.info.run_name == "train@tiny"]
+    assert train.data.params["recipes.tiny.train.epochs"] == "3"
+    assert len(client.get_metric_history(train.info.run_id, "train_loss")) >= 3
+    (version,) = client.search_model_versions("name='tiny'")
+    assert version.tags["variant"] == read_json(finished / "metrics/tiny/selection.json")["selected"]
+
+
+def test_promote_rollback_and_predict_by_alias(finished: Path) -> None:
+    promoted = call(finished, *MODELPRESS, "promote", "tiny")
+    assert promoted.returncode == 0, promoted.stderr
+    by_alias = call(finished, *MODELPRESS, "predict", "models:/tiny@champion", "he is a student .")
+    by_recipe = call(finished, *MODELPRESS, "predict", "tiny", "he is a student .")
+    assert by_alias.returncode == by_recipe.returncode == 0, by_alias.stderr + by_recipe.stderr
+    assert by_alias.stdout == by_recipe.stdout
+    nothing = call(finished, *MODELPRESS, "rollback", "tiny")
+    assert nothing.returncode == 2
+    assert len(nothing.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["run", "tinny"], "did you mean tiny?"),
+        (["run", "--set", "recipes.tiny.train.epoch=2"], "did you mean epochs?"),
+        (["predict", "tiny-int9", "x"], "did you mean tiny-int8?"),
+        (["predict", "tiny"], 'give one of: a "text"'),
+        (["predict", "tiny", "--file", "nowhere.txt"], "nowhere.txt"),
+        (["report", "other"], "other"),
+        (["versions", "other"], "other"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(finished: Path, command: list[str], expected: str) -> None:
+    before = (finished / "params.yaml").read_bytes()
+    done = call(finished, *MODELPRESS, *command)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (finished / "params.yaml").read_bytes() == before
+
+
+def test_bundle_answers_where_there_is_no_torch(finished: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "edge"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    pip = [environment / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pinned = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    wanted = [line for line in pinned if line.split("==")[0] in ("numpy", "onnxruntime", "sentencepiece", "typer")]
+    assert len(wanted) == 4
+    subprocess.run([*pip, *wanted], check=True)
+    absent = ["torch", "lightning", "mlflow", "prefect", "dvc", "onnx"]
+    code = f"import importlib.util as u; print([n for n in {absent} if u.find_spec(n)])"
+    assert (
+        subprocess.run([environment / "bin" / "python", "-c", code], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )
+    command = ["-m", "pipelines.cli", "predict", "bundles/tiny/tiny-int8", "-"]
+    given = "he is a student .\nshe has a dog .\n"
+    clean = {"PATH": os.environ["PATH"]}
+    edge = subprocess.run(
+        [environment / "bin" / "python", *command], cwd=finished, input=given, capture_output=True, text=True, env=clean
+    )
+    assert edge.returncode == 0, edge.stderr
+    here = call(finished, *MODELPRESS, *command[2:], input=given)
+    assert edge.stdout == here.stdout
+    assert len(edge.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_flow_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_path: Path, seed: int) -> None:
+    """The full twenty points are `python -m benchmarks.kill_points`."""
+    root = make_workspace(tmp_path / "workspace")
+    env = workspace_environment(root)
+    flow = subprocess.Popen(
+        [*MODELPRESS, "run"], cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(random.Random(seed).uniform(8, 40))
+    flow.send_signal(signal.SIGKILL)
+    flow.wait()
+    done = call(root, *MODELPRESS, "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert results(root) == results(finished)

@@ -1,0 +1,204 @@
+"""The flow against DVC itself: same results, in parallel, whatever fails or is killed."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.flows.conftest import Repository
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def stage(cmd: str, outs: str, deps: list[str] | None = None) -> dict[str, object]:
+    return {"cmd": cmd, "outs": [outs], **({"deps": deps} if deps else {})}
+
+
+def diamond(pause: float = 0.0) -> dict[str, object]:
+    sides = {"cmd": f"sleep {pause}; cat source.txt > ${{item}}.txt; echo ${{item}} >> ${{item}}.txt",
+             "deps": ["source.txt"], "outs": ["${item}.txt"]}  # fmt: skip
+    return {
+        "source": stage(f"sleep {pause}; echo source > source.txt", "source.txt"),
+        "side": {"foreach": ["left", "right", "middle"], "do": sides},
+        "join": stage(
+            "cat left.txt right.txt middle.txt > join.txt", "join.txt", ["left.txt", "right.txt", "middle.txt"]
+        ),
+    }
+
+
+def interval(path: Path) -> tuple[float, float]:
+    start, end = path.read_text().split()
+    return float(start), float(end)
+
+
+def timed(name: str, seconds: float, deps: list[str] | None = None) -> dict[str, object]:
+    return stage(f"(date +%s.%N; sleep {seconds}; date +%s.%N) > {name}", name, deps)
+
+
+def test_flow_gives_the_same_dvc_lock_as_dvc_repro_and_caches_afterwards(
+    make_repository: Callable[[str], Repository],
+) -> None:
+    flow, plain = make_repository("flow"), make_repository("plain")
+    for repository in (flow, plain):
+        repository.write(diamond())
+    first = flow.flow("--jobs", "3")
+    plain.dvc("repro")
+    assert first.code == 0, first.output
+    assert set(first.states.values()) == {"Completed"}
+    assert flow.lock() == plain.lock()
+    again = flow.flow("--jobs", "3")
+    assert again.code == 0
+    assert set(again.states.values()) == {"Cached"}
+    assert flow.lock() == plain.lock()
+
+
+def test_flow_reruns_only_what_changed_and_restores_from_the_run_cache(repository: Repository) -> None:
+    repository.write(diamond())
+    repository.flow()
+    changed = diamond()
+    changed["source"] = stage("echo other > source.txt", "source.txt")
+    repository.write(changed)
+    assert set(repository.flow().states.values()) == {"Completed"}
+    repository.write(diamond())
+    back = repository.flow().states
+    assert back.pop("source") == "Completed"  # DVC's run cache keeps no stage without dependencies
+    assert set(back.values()) == {"Restored"}
+    changed["source"] = stage("echo source > source.txt; true", "source.txt")  # another command, the same output
+    repository.write(changed)
+    states = repository.flow().states
+    assert states.pop("source") == "Completed"
+    assert set(states.values()) == {"Cached"}
+
+
+def test_flow_runs_independent_stages_together_and_a_measuring_stage_alone(repository: Repository) -> None:
+    stages = {name: timed(name, 1.0) for name in ("one", "two", "three")}
+    repository.write({**stages, "measure": {"foreach": ["x"], "do": timed("measured", 0.5)}})
+    run = repository.flow("--jobs", "4")
+    assert run.code == 0, run.output
+    times = {name: interval(repository.root / name) for name in (*stages, "measured")}
+    assert max(start for start, _ in (times[name] for name in stages)) < min(times[name][1] for name in stages)
+    measured = times["measured"]
+    assert all(end <= measured[0] or start >= measured[1] for start, end in (times[name] for name in stages))
+
+
+def test_flow_skips_dependants_and_finishes_the_rest_when_a_stage_fails(repository: Repository) -> None:
+    stages = {
+        "bad": stage("echo x >> tries; echo the last words >&2; exit 1", "bad.txt"),
+        "mistaken": stage("echo x >> mistakes; echo unknown key; exit 2", "mistaken.txt"),
+        "after": stage("cat bad.txt > after.txt", "after.txt", ["bad.txt"]),
+        "last": stage("cat after.txt > last.txt", "last.txt", ["after.txt"]),
+        "free": stage("sleep 1; echo free > free.txt", "free.txt"),
+        "slow": stage("sleep 60; echo slow > slow.txt", "slow.txt"),
+    }
+    repository.write(stages, {"stages": {"retries": 2, "retry_delay_s": 0.1, "timeout_s": {"slow": 1}}})
+    started = time.monotonic()
+    run = repository.flow("--jobs", "2")
+    assert run.code == 1
+    assert time.monotonic() - started < 40
+    expected = {
+        "bad": "Failed",
+        "mistaken": "Failed",
+        "after": "Skipped",
+        "last": "Skipped",
+        "free": "Completed",
+        "slow": "Failed",
+    }
+    assert run.states == expected, run.output
+    assert repository.text("tries").count("x") == 3
+    assert repository.text("mistakes").count("x") == 1
+    assert "the last words" in run.output
+    assert "longer than its limit of 1 s" in run.output
+    assert set(yaml.safe_load(repository.lock())["stages"]) == {"free"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flow_goes_on_after_kill_9_and_leaves_no_orphan(
+    make_repository: Callable[[str], Repository], seed: int
+) -> None:
+    killed, plain = make_repository("killed"), make_repository("plain")
+    for repository in (killed, plain):
+        repository.write(diamond(pause=0.7))
+    process = killed.start("--jobs", "2")
+    time.sleep(random.Random(seed).uniform(1.0, 6.0))
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while killed.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert killed.processes() == []
+    run = killed.flow("--jobs", "2")
+    assert run.code == 0, run.output
+    plain.dvc("repro")
+    assert yaml.safe_load(killed.lock()) == yaml.safe_load(plain.lock())
+    assert killed.text("join.txt") == plain.text("join.txt")
+
+
+def test_flow_resumes_when_all_its_processes_were_killed_and_dvc_notes_are_broken(repository: Repository) -> None:
+    repository.write(diamond(pause=2))
+    process = repository.start()
+    while not any("sleep" in " ".join(found.cmdline()) for found in repository.processes()):
+        time.sleep(0.1)
+    for found in (psutil.Process(process.pid), *repository.processes()):
+        found.kill()
+    process.wait()
+    notes = repository.root / ".dvc" / "tmp" / "rwlock"
+    assert "source.txt" in notes.read_text()
+    # the number of the killed process is now another's: DVC alone would wait for it to end
+    notes.write_text(re.sub(r'"pid": \d+', '"pid": 1', notes.read_text()))
+    run = repository.flow("--jobs", "3")
+    assert run.code == 0, run.output
+    notes.write_text('{"write": {"/x": {"pi')  # a kill amid DVC's write
+    assert repository.flow().code == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_flow_ends_its_stages_promptly_when_interrupted(repository: Repository, how: signal.Signals) -> None:
+    repository.write({name: stage(f"sleep 60; echo {name} > {name}", name) for name in ("one", "two")})
+    process = repository.start("--jobs", "2")
+    while sum("sleep 60" in " ".join(found.cmdline()) for found in repository.processes()) < 2:
+        time.sleep(0.1)
+    process.send_signal(how)
+    started = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - started < 15
+    assert process.returncode != 0
+    assert repository.processes() == []
+    assert not (repository.root / "dvc.lock").exists()
+
+
+def test_flow_loses_nothing_when_many_stages_end_at_once(repository: Repository) -> None:
+    names = [f"n{number}" for number in range(40)]
+    repository.write({"many": {"foreach": names, "do": {"cmd": "echo ${item} > ${item}", "outs": ["${item}"]}}})
+    run = repository.flow("--jobs", "8")
+    assert run.code == 0, run.output
+    assert list(yaml.safe_load(repository.lock())["stages"]) == [f"many@{name}" for name in names]
+    assert "lock" not in run.output.lower().replace("dvc.lock", "")
+
+
+def test_flow_needs_no_server(repository: Repository) -> None:
+    repository.write({"one": stage("echo 1 > one", "one")})
+    del repository.env["PREFECT_API_URL"]
+    run = repository.flow()
+    assert run.code == 0, run.output
+    assert (repository.root / ".modelpress" / "prefect" / "prefect.db").is_file()
+    assert repository.processes() == []
+
+
+def test_flow_refuses_a_second_run_in_the_same_folder(repository: Repository) -> None:
+    repository.write({"one": stage("sleep 8; echo 1 > one", "one")})
+    first = repository.start()
+    while not repository.processes():
+        time.sleep(0.1)
+    second = repository.flow()
+    first.communicate(timeout=60)
+    assert second.code == 1
+    assert f"another run is going on here (process {first.pid})" in second.output
+    assert first.returncode == 0

@@ -1,0 +1,62 @@
+"""Pruning removes whole units: the smaller network equals the larger one with those units silenced."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from components.compression.prune import choose, shrink
+from components.core.task import TrainedModel
+from components.models.pruning_groups import Member, PruningGroup
+from components.models.transformer import Transformer
+from components.tasks.translation import ModelConfig
+
+
+def context() -> Any:
+    def build_model(config: ModelConfig, _root: object) -> Transformer:
+        names = ("width", "head_width", "heads", "ffn", "decoder_heads", "source_heads", "decoder_ffn", "dropout")
+        full = config.explicit()
+        return Transformer(30, 40, **{n: getattr(full, n) for n in names}, positions="add", pad=0)
+
+    return SimpleNamespace(task=SimpleNamespace(Model=ModelConfig, build_model=build_model), root=None)
+
+
+def trained() -> TrainedModel:
+    torch.manual_seed(0)
+    config = ModelConfig(architecture="transformer", width=32, heads=4, ffn=24, encoder_layers=2, decoder_layers=1)
+    return TrainedModel(config, context().task.build_model(config, None).eval())
+
+
+def test_shrunk_model_equals_the_silenced_one() -> None:
+    model = trained()
+    groups = model.module.pruning_groups()
+    kept = [list(range(group.units))[::2] for group in groups]
+    small = shrink(model, groups, kept, context())
+    with torch.no_grad():  # a unit without output weights says nothing
+        parameters = dict(model.module.named_parameters())
+        for group, rows in zip(groups, kept, strict=True):
+            gone = [unit for unit in range(group.units) if unit not in rows]
+            out = next(m for m in group.members if m.axis == 1)
+            columns = parameters[out.parameter].view(parameters[out.parameter].shape[0], group.units, -1)
+            columns[:, gone] = 0
+        source, target = torch.randint(4, 30, (3, 5)), torch.randint(4, 40, (3, 6))
+        torch.testing.assert_close(
+            small.module.eval()(source, target), model.module(source, target), rtol=1e-4, atol=1e-4
+        )
+    assert small.parameters() < model.parameters()
+
+
+def test_importance_decides_across_layers_and_every_layer_keeps_one() -> None:
+    groups = [PruningGroup("ffn", "ffn", layer, 4, (Member("w", 0),)) for layer in range(2)]
+    importance = [torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([5.0, 0.0, 7.0, 8.0])]
+    assert choose(groups, importance, {"ffn": 0.5}) == [[3], [0, 2, 3]]
+    assert choose(groups, importance, {"ffn": 0.99}) == [[3], [3]]
+    assert choose(groups, importance, {}) == [[0, 1, 2, 3], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("remove", [{"channels": 0.5}, {"ffn": 1.0}, {"ffn": -0.1}])
+def test_impossible_request_is_refused(remove: dict[str, float]) -> None:
+    groups = [PruningGroup("ffn", "ffn", 0, 4, ())]
+    with pytest.raises(ValueError, match=r"prune\.remove"):
+        choose(groups, [torch.zeros(4)], remove)

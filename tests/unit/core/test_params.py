@@ -1,0 +1,78 @@
+"""params.yaml: every mistake at once, each with its key and a way out."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.core.errors import ConfigError, ModelpressError
+from components.core.params import Params, load_params, parse_config
+from tests.workspace import REPOSITORY, tiny_params
+
+DIGESTS = {f"{split}.{side}": "0" * 64 for split in ("train", "dev", "test") for side in ("en", "ja")}
+
+
+def write(tmp_path: Path, values: object) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def test_shipped_params_parse() -> None:
+    params = load_params(REPOSITORY / "params.yaml")
+    assert set(params.default) <= set(params.recipes)
+
+
+def test_all_mistakes_are_reported_at_once_with_suggestions(tmp_path: Path) -> None:
+    values = tiny_params(DIGESTS)
+    values["recipes"]["tiny"]["trian"] = {}
+    values["recipes"]["tiny"]["budget"]["max_p50"] = 1
+    values["variants"]["tiny-int8"]["precision"] = "int9"
+    del values["datasets"]["tiny-pairs"]["source"]["url"]
+    with pytest.raises(ConfigError) as error:
+        load_params(write(tmp_path, values))
+    text = str(error.value)
+    assert "recipes.tiny.trian: unknown key, did you mean train?" in text
+    assert "recipes.tiny.budget.max_p50: unknown key, did you mean max_p50_ms?" in text
+    assert "variants.tiny-int8.precision" in text
+    assert "'int9'" in text
+    assert "datasets.tiny-pairs.source.url: missing" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda v: v["recipes"]["tiny"].update(dataset="tiny-pair"), "recipes.tiny.dataset: no such name 'tiny-pair'"),
+        (lambda v: v["variants"]["tiny-int8"].update({"from": "tinny"}), "did you mean tiny?"),
+        (lambda v: v["students"].update({"tiny": v["students"]["tiny-student"]}), "both would write models/tiny"),
+        (lambda v: v.update(default=["nope"]), "default.0: no such name 'nope'"),
+        (lambda v: v.update(variants={}), "recipes.tiny: no variant exports it"),
+    ],
+)
+def test_dangling_reference_is_named(tmp_path: Path, change, expected: str) -> None:  # type: ignore[no-untyped-def]
+    values = copy.deepcopy(tiny_params(DIGESTS))
+    change(values)
+    with pytest.raises(ConfigError, match=r"params\.yaml: ") as error:
+        load_params(write(tmp_path, values))
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", "just words", "\x00"])
+def test_what_is_no_mapping_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ModelpressError) as error:
+        load_params(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_missing_file_names_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ModelpressError, match="run modelpress in the folder that holds it"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_parsed_values_are_frozen() -> None:
+    params = parse_config(Params, tiny_params(DIGESTS), "")
+    with pytest.raises(Exception, match="frozen"):
+        params.recipes["tiny"].task = "other"  # type: ignore[misc]

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from components.core.errors import ModelpressError
+from components.core.params import Budget
+from components.evaluation.selection import p50_of, pareto_frontier, print_table, quality_of, select, shortfalls
+from tests.unit.evaluation.made_up import latency, variant
+
+BUDGET = Budget(max_size_mb=5, max_p50_ms=40, min_quality=0.95)
+
+
+def choose(*rows: tuple[str, float, float, float], budget: Budget = BUDGET, **changes) -> dict:
+    """Select among (name, quality, size in MB, p50 in ms)."""
+    variants = [variant(name, quality, size, **changes) for name, quality, size, _ in rows]
+    return select("toy", budget, variants, latency({name: p50 for name, *_, p50 in rows}))
+
+
+def test_best_quality_within_the_budget_is_selected() -> None:
+    selection = choose(("teacher", 38, 30, 20), ("good", 37.5, 4, 9), ("small", 36.5, 2, 3))
+    assert selection["selected"] == "good"
+    assert "Best quality of the 2 variants (of 3)" in selection["reason"]
+    assert json.loads(json.dumps(selection)) == selection
+
+
+def test_faster_variant_is_selected_when_qualities_tie() -> None:
+    selection = choose(("slow", 37.6, 4, 9), ("fast", 37.5, 4.5, 3), ("worse", 36.5, 1, 1))
+    assert selection["selected"] == "fast"
+    assert "slow reaches 37.60 at 9.00 ms" in selection["reason"]
+
+
+def test_smaller_variant_is_selected_when_quality_and_latency_tie() -> None:
+    assert choose(("large", 37.5, 4, 3), ("small", 37.5, 3, 3))["selected"] == "small"
+
+
+def test_lowest_value_is_best_when_the_metric_is_an_error() -> None:
+    selection = choose(("a", 39.0, 4, 3), ("b", 38.0, 4, 9), mode="min")
+    assert selection["selected"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("a", 37, 6.25, 3), "6.25 MB is 1.25 MB over max_size_mb 5"),
+        (("a", 37, 4, 43.1), "43.10 ms is 3.10 ms over max_p50_ms 40"),
+        (("a", 34.2, 4, 3), "90.00% of the teacher's quality is 5.00 points under min_quality 95%"),
+    ],
+)
+def test_missed_limit_is_named_with_its_distance(row, message) -> None:
+    with pytest.raises(ModelpressError) as caught:
+        choose(row)
+    assert f"nearest is a: {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_limit_is_accounted_for_when_no_variant_meets_all() -> None:
+    with pytest.raises(ModelpressError) as caught:
+        choose(("big", 38, 30, 45), ("tiny", 30.0, 1, 2), ("close", 37.5, 5.1, 3))
+    message = str(caught.value)
+    assert "recipes.toy.budget: no variant meets all its limits" in message
+    assert "nearest is close: 5.10 MB is 0.10 MB over" in message
+    assert "max_size_mb: met by tiny" in message
+    assert "max_p50_ms: met by tiny, close" in message
+    assert "min_quality: met by big, close" in message
+
+
+def test_closest_variant_is_named_when_a_limit_is_met_by_none() -> None:
+    with pytest.raises(ModelpressError, match=r"max_size_mb: met by none, closest is b, 6\.00 MB is 1\.00 MB over"):
+        choose(("a", 38, 30, 5), ("b", 30, 6, 5))
+
+
+def test_unmeasured_variant_is_a_clear_error() -> None:
+    with pytest.raises(ModelpressError, match=r"variants\.b: not in latency\.json"):
+        select("toy", BUDGET, [variant("a", 38, 1), variant("b", 38, 1)], latency({"a": 1}))
+
+
+def measured(rows) -> list[dict]:
+    """Return the rows `select` judges."""
+    return [
+        {**variant(name, quality, size), **latency({name: p50})["variants"][name]} for name, quality, size, p50 in rows
+    ]
+
+
+points = st.lists(st.tuples(st.floats(1, 40), st.floats(0.1, 40), st.floats(0.1, 80)), min_size=1, max_size=8).map(
+    lambda values: [(f"v{index}", *value) for index, value in enumerate(values)]
+)
+
+
+@given(points)
+def test_selected_variant_is_within_the_budget_and_none_that_is_beats_it_by_more_than_a_tie(rows) -> None:
+    try:
+        selection = choose(*rows)
+    except ModelpressError:
+        assert all(shortfalls(row, BUDGET) for row in measured(rows))
+        return
+    by_name = {row["variant"]: row for row in selection["variants"]}
+    chosen = by_name[selection["selected"]]
+    assert not shortfalls(chosen, BUDGET)
+    within = [row for row in by_name.values() if not shortfalls(row, BUDGET)]
+    assert quality_of(chosen) >= max(map(quality_of, within)) * (1 - 0.005) - 1e-9
+
+
+@given(points)
+def test_frontier_holds_exactly_the_variants_no_other_beats(rows) -> None:
+    merged = measured(rows)
+    frontier = pareto_frontier(merged)
+    assert frontier
+    for row in merged:
+        beaten = any(
+            quality_of(o) >= quality_of(row)
+            and p50_of(o) <= p50_of(row)
+            and o["size_bytes"] <= row["size_bytes"]
+            and (quality_of(o), p50_of(o), o["size_bytes"]) != (quality_of(row), p50_of(row), row["size_bytes"])
+            for o in merged
+        )
+        assert (row in frontier) is not beaten
+
+
+@pytest.mark.parametrize(("width", "figures"), [(100, ["37.50", "37.00", "98.7%"]), (80, ["37.50", "98.7%", "3.30"])])
+def test_table_fits_the_terminal_names_the_protocol_and_marks_the_choice(width: int, figures: list[str]) -> None:
+    names = ["tatoeba-transformer-teacher-fp32", "tatoeba-student-int8"]
+    console = Console(file=io.StringIO(), width=width)
+    print_table(choose((names[0], 38, 29.4, 16.9), (names[1], 37.5, 3.3, 3.4)), console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "bleu_beam4" in lines[0]
+    assert next(line for line in lines if "➜" in line).split()[:5] == ["➜", names[1], *figures]

@@ -1,0 +1,86 @@
+"""The proof fails closed: a graph that errs, even without changing an answer, is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from components.core.errors import ProofError
+from components.core.tolerance import tolerance_for
+from components.export.initializers import all_initializers
+from components.export.loop import build_graph
+from components.export.parity import ComparingSession, prove
+from components.tasks.translation import TASK, SearchOptions
+from tests.unit.models.test_seq2seq import EOS, transformer
+
+
+class Sentences:
+    """Sixteen inputs of one to eight words, as a task's dataset offers them."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def lengths(self) -> np.ndarray:
+        return np.array([[i % 8 + 1, i % 8 + 1] for i in range(16)])
+
+    def inputs(self) -> list[str]:
+        return [" ".join(f"w{(i * 7 + j) % 20}" for j in range(i % 8 + 1)) for i in range(16)]
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> Path:
+    special = ["<pad>", "<unk>", "<s>", "</s>"]
+    for name, size in (("source", 30), ("target", 40)):
+        words = [*special, *(f"w{i}" for i in range(size - 4))]
+        (tmp_path / f"{name}.txt").write_text("".join(f"{word}\n" for word in words))
+    return tmp_path
+
+
+def proof(model: nn.Module, damage: float, assets: Path) -> dict[str, object]:
+    options = SearchOptions(beam=2, max_length=8)
+    specs = TASK.graphs(model.eval(), options)
+    graph = build_graph(specs[0])
+    for tensor in all_initializers(graph):
+        if damage and tensor.name.endswith("encoder.0.ffn.up.bias"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(damage), tensor.name))
+            break
+    else:
+        assert not damage, "nothing was damaged"
+    tolerance = tolerance_for("fp32", {}, "test")
+    return prove(TASK, specs, {"translate": graph}, Sentences(), assets, options.model_dump(), tolerance)  # type: ignore[arg-type]
+
+
+def test_equal_graph_passes_with_its_figures(assets: Path) -> None:
+    torch.manual_seed(0)
+    measured = proof(transformer(), 0.0, assets)
+    assert measured["agreement"] == 1.0
+    assert 0 <= measured["max_abs_diff"] < 1e-3  # type: ignore[operator]
+    assert measured["answers_compared"] == 3 * (1 + 3 + 16)
+
+
+def test_small_error_that_changes_no_answer_is_found(assets: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ProofError, match="differ by"):
+        proof(transformer(), 0.02, assets)
+
+
+def test_wrong_answers_are_found(assets: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ProofError):
+        proof(transformer(), 5.0, assets)
+
+
+def test_nan_is_never_within_tolerance() -> None:
+    model = transformer().eval()
+    (spec,) = TASK.graphs(model, SearchOptions(beam=2, max_length=4))
+    graph = build_graph(spec)
+    for tensor in all_initializers(graph):
+        if tensor.name.endswith("decoder.1.ffn.down.bias") and tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(np.full(32, np.nan, np.float32), tensor.name))
+    session = ComparingSession(spec, graph)
+    session.run(None, {"source": np.array([[5, 6, EOS]])})
+    assert session.equal_rows == 0 or session.max_abs_diff == float("inf")

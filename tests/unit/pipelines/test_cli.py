@@ -1,0 +1,68 @@
+"""The console command's surface: its commands, their help, its errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from tests.workspace import REPOSITORY
+
+COMMANDS = ["run", "status", "report", "ui", "predict", "schedule", "promote", "rollback", "versions"]
+
+
+def modelpress(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_commands_are_these() -> None:
+    assert list(typer.main.get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: modelpress {command}" in result.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ["torch", "lightning", "mlflow", "prefect", "dvc", "onnx", "onnxruntime", "numpy", "pydantic"]
+    code = f"""
+import sys
+from pipelines.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    print("LOADED", [name for name in {heavy} if name in sys.modules])
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert "LOADED []" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "params.yaml: no such file; run modelpress in the folder that holds it"),
+        (["status"], "params.yaml: no such file"),
+        (["predict", "nothing", "text"], "no bundle 'nothing'; nothing is packaged yet"),
+        (["predict", "nothing"], 'give one of: a "text"'),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = modelpress(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""

@@ -1,0 +1,55 @@
+"""Estimates of the time left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.durations import Durations, share_done, spoken, stage_time_left, time_left
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [("progress 3/10 epochs", 0.3), ("  progress 2.5/5", 0.5), ("progress 7/5", 1.0), ("progress 1/0", None),
+     ("in progress", None), ("progress x/3", None)],
+)  # fmt: skip
+def test_share_done_reads_progress_lines(line: str, share: float | None) -> None:
+    assert share_done(line) == share
+
+
+def test_durations_survive_and_stand_in_for_their_family(tmp_path: Path) -> None:
+    Durations(tmp_path).record("train@a", 10)
+    Durations(tmp_path).record("train@b", 20)
+    again = Durations(tmp_path)
+    assert again.expected("train@a") == 10
+    assert again.expected("train@new") == 15
+    assert again.expected("export@a") is None
+
+
+def test_durations_start_empty_when_the_file_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / ".modelpress").mkdir()
+    (tmp_path / ".modelpress" / "durations.json").write_text("{")
+    assert Durations(tmp_path).expected("train@a") is None
+
+
+def test_stage_time_left_trusts_progress_before_the_last_duration() -> None:
+    assert stage_time_left(expected=100, elapsed=30, share=0.75) == 10
+    assert stage_time_left(expected=100, elapsed=30, share=None) == 70
+    assert stage_time_left(expected=10, elapsed=30, share=None) == 0
+    assert stage_time_left(expected=None, elapsed=30, share=None) is None
+
+
+def test_time_left_is_the_longest_chain_or_the_shared_work() -> None:
+    graph = {"a": [], "b": ["a"], "c": [], "d": []}
+    left = time_left(graph, {"a": 10.0, "b": 20.0, "c": 1.0, "d": 1.0}, jobs=2)
+    assert left is not None
+    assert left.seconds == 30
+    left = time_left(graph, {"b": 20.0, "c": 30.0, "d": None}, jobs=2)
+    assert left is not None
+    assert (left.seconds, str(left)) == (30, "at least 30 s left")
+    assert time_left(graph, {"a": None}, jobs=1) is None
+
+
+def test_spoken_rounds_as_one_says_it() -> None:
+    assert [spoken(seconds) for seconds in (4.4, 63, 200, 7000)] == ["4 s", "63 s", "3 min", "1 h 57 min"]

@@ -1,0 +1,76 @@
+"""`--set`: values changed in place, comments kept, all or nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from components.core.errors import ModelpressError
+from pipelines.params_edit import set_params
+
+TEXT = """\
+# what a run does
+default: [one]                 # recipes
+recipes:
+  one:
+    train: {epochs: 5, rate: 2.0e-3, precision: "32"}   # quick
+    passes:
+      - prune: {heads: 0.25}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def accept(text: str) -> None:
+    pass
+
+
+def test_set_changes_only_the_value_when_the_key_exists(path: Path) -> None:
+    changes = set_params(path, ["recipes.one.train.epochs=3", "recipes.one.passes.0.prune.heads=0.5"], accept)
+    assert [str(change) for change in changes] == ["recipes.one.train.epochs: 5 -> 3",
+                                                   "recipes.one.passes.0.prune.heads: 0.25 -> 0.5"]  # fmt: skip
+    assert path.read_text() == TEXT.replace("epochs: 5", "epochs: 3").replace("0.25", "0.5")
+
+
+def test_set_types_values_as_yaml(path: Path) -> None:
+    set_params(
+        path, ["default=[one, two]", "recipes.one.train.rate=1.0e-4", "recipes.one.train.precision=bf16"], accept
+    )
+    text = path.read_text()
+    assert "default: [one, two]            # recipes" in text
+    assert 'rate: 1.0e-4, precision: "bf16"' in text
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("recipes.one.train.epoch=3", "recipes.one.train.epoch: no such key in params.yaml, did you mean epochs?"),
+        ("recipes.tow.train=3", "recipes.tow: no such key"),
+        ("recipes.one.train.epochs.x=3", "recipes.one.train.epochs.x: no such key"),
+        ("recipes.one.passes.1.prune=3", "recipes.one.passes.1: no such key"),
+        ("recipes.one.train.epochs", "write key=value"),
+        ("recipes.one.train.epochs=[", "not a YAML value"),
+    ],
+)
+def test_set_writes_nothing_when_an_assignment_is_wrong(path: Path, assignment: str, message: str) -> None:
+    with pytest.raises(ModelpressError, match=re.escape(message)) as error:
+        set_params(path, ["recipes.one.train.rate=1", assignment], accept)
+    assert len(str(error.value).splitlines()) == 1
+    assert path.read_text() == TEXT
+
+
+def test_set_writes_nothing_when_the_check_refuses(path: Path) -> None:
+    def refuse(text: str) -> None:
+        assert "epochs: x" in text
+        raise ModelpressError("epochs: not a number")
+
+    with pytest.raises(ModelpressError, match="not a number"):
+        set_params(path, ["recipes.one.train.epochs=x"], refuse)
+    assert path.read_text() == TEXT
