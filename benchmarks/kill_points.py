@@ -20,6 +20,7 @@ from typing import Any
 from components.core.files import sha256_tree, write_json
 from tests.workspace import make_workspace, workspace_environment
 
+VARIANTS = ("tiny-fp32", "tiny-student-int8")  # a teacher and a distilled student
 RUN = [sys.executable, "-m", "pipelines.cli", "run"]
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     dice = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        whole = make_workspace(folder / "whole")
+        whole = make_workspace(folder / "whole", VARIANTS)
         started = time.monotonic()
         finish(whole)
         seconds = time.monotonic() - started
@@ -59,7 +60,7 @@ def finish(root: Path) -> None:
 
 def kill_and_resume(root: Path, after_s: float) -> dict[str, Any]:
     """Start, kill the flow's process (and nothing else) after a time, run again; return what there is."""
-    make_workspace(root)
+    make_workspace(root, VARIANTS)
     flow = subprocess.Popen(RUN, cwd=root, env=workspace_environment(root), stdout=subprocess.PIPE, text=True)
     time.sleep(after_s)
     os.kill(flow.pid, signal.SIGKILL)

@@ -60,7 +60,7 @@ class Fits:
             )
         finally:
             live.close()
-        self.curve += [{**row, "step": offset + row["step"], "fit": self.count} for row in rows]
+        self.curve += [{**row, "step": offset + row["step"]} for row in rows]
 
     def context(self, teacher: TrainedModel) -> Context:
         """Return what the passes of this stage are given."""

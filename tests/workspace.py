@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +121,23 @@ def tiny_params(digests: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def make_workspace(root: Path) -> Path:
-    """Create the workspace with its mirror beside it; run commands in it with `workspace_environment`."""
+def make_workspace(root: Path, variants: Collection[str] = ()) -> Path:
+    """Create the workspace with its mirror beside it; run commands in it with `workspace_environment`.
+
+    variants: keep only these, and the students they are made of; all where none is named.
+    """
     digests = small_corpus(root.parent / f"{root.name}-mirror" / "tiny-pairs")
     root.mkdir(parents=True)
     for name in ("components", "pipelines"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(REPOSITORY / name, root / name)
-    (root / "params.yaml").write_text(yaml.safe_dump(tiny_params(digests), sort_keys=False), encoding="utf-8")
+    params = tiny_params(digests)
+    if variants:
+        params["variants"] = {name: params["variants"][name] for name in variants}
+        parents = {variant["from"] for variant in params["variants"].values()}
+        params["students"] = {name: params["students"][name] for name in parents & params["students"].keys()}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=root, check=True)
     subprocess.run(["git", "add", "-A"], cwd=root, check=True)

@@ -86,7 +86,7 @@ class _GraphInt8:
         return nodes
 
     def _matrix(self, name: str, transposed: bool) -> str:
-        """Return the name of an int8 (in, out) matrix; transposed: the float weight is (out, in), as a tied table is."""
+        """Return the name of an int8 (in, out) matrix; transposed: the float weight is (out, in), as a table is."""
         if transposed and name in self.tables:  # it lies as the table does, a row a token: turned around at load
             self._store(name, axis=0)
             turned = f"{name}/int8_turned"

@@ -23,7 +23,8 @@ def to_onnx(spec: GraphSpec) -> onnx.ModelProto:
     Raises:
         RuntimeError: torch cannot export the module (its message says which operation).
     """
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

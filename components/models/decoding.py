@@ -1,7 +1,7 @@
 """Greedy and beam search as modules of one loop: start, body, shrink, finish; torch runs them, ONNX holds them.
 
 Sentences of a batch end at different steps. When a quarter of those still searched has ended, `shrink` writes them into
-the answer and the search goes on with the others alone: a batch costs what its sentences need, not what its longest does.
+the answer and the search goes on with the others alone: a batch costs what its sentences need, not its longest.
 A model that decodes step by step offers `begin` and `advance` (components/models/transformer.py, rnn.py).
 """
 

@@ -227,7 +227,8 @@ class Transformer(nn.Module):
         for layer in self.decoder:
             key, value = layer.source_attention.keys_and_values(memory)
             constants += [(key * key.shape[-1] ** -0.5).transpose(2, 3).contiguous(), value.contiguous()]
-            rows, heads, width = source_BS.shape[0] * beams, int(layer.attention.heads), int(layer.attention.head_width)
+            heads: Any = layer.attention.heads
+            rows, width = source_BS.shape[0] * beams, value.shape[-1]
             state += [memory.new_zeros(rows, heads, width, 0), memory.new_zeros(rows, heads, 0, width)]
         return constants, state
 

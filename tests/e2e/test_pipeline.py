@@ -18,6 +18,7 @@ from components.core.files import read_json, sha256_tree
 from tests.workspace import REPOSITORY, make_workspace, workspace_environment
 
 MODELPRESS = [sys.executable, "-m", "pipelines.cli"]
+SMALL = ("tiny-fp32", "tiny-student-int8")
 DVC = [sys.executable, "-m", "dvc"]
 
 
@@ -196,14 +197,15 @@ def test_bundle_answers_where_there_is_no_torch(finished: Path, tmp_path: Path) 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_flow_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_path: Path, seed: int) -> None:
     """The full twenty points are `python -m benchmarks.kill_points`."""
-    root = make_workspace(tmp_path / "workspace")
+    root = make_workspace(tmp_path / "workspace", SMALL)
     env = workspace_environment(root)
     flow = subprocess.Popen(
         [*MODELPRESS, "run"], cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(random.Random(seed).uniform(8, 40))
+    time.sleep(random.Random(seed).uniform(8, 30))
     flow.send_signal(signal.SIGKILL)
     flow.wait()
     done = call(root, *MODELPRESS, "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert results(root) == results(finished)
+    for name in SMALL:
+        assert sha256_tree(root / "bundles/tiny" / name) == sha256_tree(finished / "bundles/tiny" / name)
