@@ -8,6 +8,7 @@ from components.evaluation.model_card import model_card
 from tests.unit.evaluation.made_up import variant
 
 RECIPE = Recipe(
+    data={},
     task="translation",
     dataset="toy-data",
     model={},

@@ -18,8 +18,10 @@ def test_graph_answers_as_torch_does(architecture: str, beam: int) -> None:
     torch.manual_seed(1)
     model = transformer() if architecture == "transformer" else None
     model = model or RecurrentSeq2Seq(30, 40, width=16, layers=2, cell=architecture, dropout=0.1, pad=PAD)  # type: ignore[arg-type]
-    with torch.no_grad():
-        model.output_bias[EOS] = 1.5  # so that the rows of a batch end at different steps, and some never
+    with torch.no_grad():  # so that the rows of a batch end at different steps, and some never
+        for parameter in model.parameters():
+            parameter.mul_(1 if architecture == "transformer" else 4)
+        model.output_bias[EOS] = 2.0
     (spec,) = TASK.graphs(model.eval(), SearchOptions(beam=beam, max_length=12))
     graph = build_graph(spec)
     session, reference = open_session(graph.SerializeToString()), TorchSession(spec)
