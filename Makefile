@@ -40,5 +40,5 @@ $(READY): requirements.lock pyproject.toml
 	@echo "== 1/4 torch" && $(BIN)/pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	@echo "== 2/4 everything else ($$(wc -l < requirements.lock) pinned packages)" && $(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
 	@echo "== 3/4 modelpress itself" && $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@echo "== 4/4 compiling, so that every later start is fast" && $(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
+	@echo "== 4/4 compiling, so that every later start is fast" && $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $(READY)
