@@ -1,4 +1,4 @@
-"""What watches a fit: averaged weights, curves, progress, and a seed for each epoch."""
+"""What watches a fit: averaged weights, curves, progress, and a seed for each step."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ def averaged_weights(decay: float) -> WeightAveraging:
     return WeightAveraging(multi_avg_fn=torch.no_grad()(update), use_buffers=False)
 
 
-class EpochSeed(Callback):
-    """Seeds torch at the start of each epoch, so that a resumed run draws what an uninterrupted one does."""
+class StepSeed(Callback):
+    """Seeds torch before each step, so that a resumed run draws what an uninterrupted one does.
+
+    Once an epoch is not enough: Lightning makes its data iterators, which draw too, at other moments when it resumes.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        torch.manual_seed(self.seed * 100_003 + trainer.current_epoch)
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + trainer.global_step)
 
 
 class Curves(Callback):

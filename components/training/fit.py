@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from components.core.task import TaskDataset
-from components.training.callbacks import Curves, EpochSeed, Log, ProgressLines, averaged_weights
+from components.training.callbacks import Curves, StepSeed, Log, ProgressLines, averaged_weights
 from components.training.config import TrainConfig
 from components.training.module import FitModule, Step
 
@@ -38,7 +39,7 @@ def fit(
     _quiet_lightning()
     torch.set_num_threads(threads())
     curves = Curves(log)
-    callbacks = [EpochSeed(config.seed), curves, ProgressLines()]
+    callbacks = [StepSeed(config.seed), curves, ProgressLines()]
     if config.ema:
         callbacks.append(averaged_weights(config.ema))
     callbacks.append(
@@ -57,7 +58,12 @@ def fit(
         default_root_dir=checkpoints,
     )
     module = FitModule(model, step, train, dev, config)
-    trainer.fit(module, ckpt_path=_resumable(checkpoints / "last.ckpt"), weights_only=True)
+    checkpoint = _readable(checkpoints / "last.ckpt")
+    if checkpoint and checkpoint["epoch"] + 1 >= config.epochs:  # killed behind its last epoch: nothing to train
+        module.load_state_dict(checkpoint["state_dict"])
+        curves.load_state_dict(checkpoint["callbacks"][curves.state_key])
+    else:
+        trainer.fit(module, ckpt_path=checkpoints / "last.ckpt" if checkpoint else None, weights_only=True)
     model.eval()
     return curves.rows
 
@@ -67,16 +73,17 @@ def threads() -> int:
     return int(os.environ.get("MODELPRESS_THREADS") or os.cpu_count() or 1)
 
 
-def _resumable(checkpoint: Path) -> Path | None:
-    if not checkpoint.is_file():
+def _readable(path: Path) -> dict[str, Any] | None:
+    """Return a checkpoint, or None where there is none that can be read."""
+    if not path.is_file():
         return None
     try:
-        epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        print(f"resuming behind epoch {checkpoint['epoch'] + 1}", flush=True)
     except Exception as error:  # whatever a half-written file raises: training again is always right
-        print(f"{checkpoint}: unreadable ({type(error).__name__}), training from the start", flush=True)
-        checkpoint.unlink()
+        print(f"{path}: unreadable ({type(error).__name__}), training from the start", flush=True)
+        path.unlink()
         return None
-    print(f"resuming behind epoch {epoch + 1}", flush=True)
     return checkpoint
 
 

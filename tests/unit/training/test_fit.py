@@ -104,7 +104,7 @@ def test_broken_checkpoint_means_training_again(tmp_path: Path) -> None:
 def test_training_learns_and_its_curve_counts_steps(tmp_path: Path) -> None:
     _, rows = run(tmp_path, epochs=15)
     losses = [row["dev_loss"] for row in rows if "dev_loss" in row]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
 
 
