@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from components.core.task import TaskDataset
-from components.training.callbacks import Curves, StepSeed, Log, ProgressLines, averaged_weights
+from components.training.callbacks import Curves, Log, ProgressLines, StepSeed, averaged_weights
 from components.training.config import TrainConfig
 from components.training.module import FitModule, Step
 
