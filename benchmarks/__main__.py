@@ -24,8 +24,11 @@ def main() -> None:
         print(f"== {' '.join(command)}", flush=True)
         if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
             failed.append(command[0])
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+    ).stdout
     for path in sorted(Path("metrics").glob("*/selection.json")):
-        keep_recipe(path.parent.name)
+        keep_recipe(path.parent.name, commit.strip())
     write_results()
     print("wrote docs/results.md" + (f"; failed: {', '.join(failed)}" if failed else ""))
     sys.exit(bool(failed))

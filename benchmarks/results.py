@@ -27,36 +27,46 @@ def write_results(out: Path = Path("docs/results.md")) -> None:
     write_text(out, "\n\n".join(parts) + "\n")
 
 
-def keep_recipe(recipe: str) -> None:
+def keep_recipe(recipe: str, commit: str) -> None:
     """Copy a finished recipe's figures where the page reads them (metrics/ itself is DVC's, not git's)."""
     from components.core.files import write_json
 
     folder = Path("metrics") / recipe
     models = {path.stem: read_json(path) for path in sorted((folder / "models").glob("*.json"))}
-    write_json(FOLDER / f"recipe-{recipe}.json", {"selection": read_json(folder / "selection.json"), "models": models})
+    selection = read_json(folder / "selection.json") if (folder / "selection.json").is_file() else None
+    write_json(
+        FOLDER / f"recipe-{recipe}.json", {"recipe": recipe, "commit": commit, "selection": selection, "models": models}
+    )
 
 
 def _recipe(kept: Mapping[str, Any], path: Path) -> list[str]:
-    selection = kept["selection"]
-    name = selection["recipe"]
-    parts = [f"## {name}", f"`modelpress run {name}`, kept in `{path}`. BLEU by sacreBLEU on dev / test."]
+    selection, name = kept["selection"], kept["recipe"]
+    parts = [
+        f"## {name}",
+        f"`modelpress run {name}`, kept in `{path}`, at commit {kept['commit']}. BLEU on dev / test.",
+    ]
     rows = []
     for model, facts in kept["models"].items():
         quality = facts["quality"]
-        cells = [
-            f"{quality['dev'].get(m, float('nan')):.2f} / {quality['test'].get(m, float('nan')):.2f}"
-            for m in _PROTOCOLS
-        ]
+        cells = [_both(quality, protocol) for protocol in _PROTOCOLS]
         rows.append([model, f"{facts['parameters'] / 1e6:.2f} M", *cells])
     parts.append(_table(["torch model", "parameters", "greedy", "beam 4", "teacher-forced"], rows))
     if name in PUBLISHED:
         protocol, value = PUBLISHED[name]
         ours = kept["models"][name]["quality"]["dev"][protocol]
         parts.append(f"Published for this data: {value} ({protocol}); here {ours:.2f}.")
+    if selection is None:
+        return [*parts, "Its variants have not been measured yet."]
     parts.append(_table(_VARIANT_COLUMNS, [_variant(row, selection["selected"]) for row in selection["variants"]]))
     parts.append(f"Chosen: {selection['reason']}")
-    parts.append(f"Timings: one thread, {_machine(selection['variants'][0]['hardware'])}.")
+    parts.append(f"Timings: one thread, {selection['variants'][0]['hardware']}.")
     return parts
+
+
+def _both(quality: Mapping[str, Any], protocol: str) -> str:
+    if protocol not in quality["dev"]:
+        return "–"
+    return f"{quality['dev'][protocol]:.2f} / {quality['test'][protocol]:.2f}"
 
 
 _PROTOCOLS = ("bleu_greedy", "bleu_beam4", "bleu_teacher_forced")
