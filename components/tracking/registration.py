@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +116,6 @@ def _log_model(client: MlflowClient, root: Path, run_id: str, bundle: Bundle, ta
     graphs = bundle.manifest.graphs
     path = bundle.root / (graphs["main"] if "main" in graphs else next(iter(graphs.values()))).file
     model = onnx.load(str(path))
-    mlflow.set_tracking_uri(tracking_uri(root))  # log_model knows no other way to be told
-    mlflow.set_registry_uri(tracking_uri(root))
     # Left to itself, log_model puts its model into the default experiment, and so into ./mlruns.
     experiment = client.get_run(run_id).info.experiment_id
     place = client.create_logged_model(
@@ -122,21 +123,42 @@ def _log_model(client: MlflowClient, root: Path, run_id: str, bundle: Bundle, ta
     )
     disable_logging()  # it prints, over our own progress
     try:
-        logged = mlflow.onnx.log_model(
-            model,
-            model_id=place.model_id,
-            run_id=run_id,
-            signature=graph_signature(model),
-            registered_model_name=bundle.manifest.recipe,
-            tags=tags,
-            onnx_execution_providers=["CPUExecutionProvider"],
-            pip_requirements=[f"{name}=={installed_version(name)}" for name in ("onnxruntime", "onnx", "numpy")],
-            save_as_external_data=path.stat().st_size > EXTERNAL_DATA_BYTES,
-            metadata={"task": bundle.manifest.task, "precision": bundle.manifest.precision},
-        )
+        with _global_store(tracking_uri(root)):
+            logged = mlflow.onnx.log_model(
+                model,
+                model_id=place.model_id,
+                run_id=run_id,
+                signature=graph_signature(model),
+                registered_model_name=bundle.manifest.recipe,
+                tags=tags,
+                onnx_execution_providers=["CPUExecutionProvider"],
+                pip_requirements=[f"{name}=={installed_version(name)}" for name in ("onnxruntime", "onnx", "numpy")],
+                save_as_external_data=path.stat().st_size > EXTERNAL_DATA_BYTES,
+                metadata={"task": bundle.manifest.task, "precision": bundle.manifest.precision},
+            )
     finally:
         enable_logging()
     return int(logged.registered_model_version)
+
+
+@contextmanager
+def _global_store(uri: str) -> Iterator[None]:
+    """Name the store to what knows no other way to be told (log_model), and leave the environment as it was.
+
+    MLflow writes the name into MLFLOW_TRACKING_URI, where it would pass for the user's own setting ever after.
+    """
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def graph_signature(model: Any) -> ModelSignature:

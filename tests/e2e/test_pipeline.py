@@ -79,21 +79,7 @@ def test_second_run_finds_everything_cached(finished: Path) -> None:
 def test_dvc_alone_agrees_with_the_flow(finished: Path, tmp_path: Path) -> None:
     status = call(finished, *DVC, "status")
     assert "up to date" in status.stdout, status.stdout
-    root = tmp_path / "alone"
-    made = (
-        "models",
-        "exports",
-        "bundles",
-        "metrics",
-        "curves",
-        "reports",
-        "prepared",
-        "cache",
-        "dvc.lock",
-        ".modelpress",
-    )
-    shutil.copytree(finished, root, ignore=shutil.ignore_patterns(*made))
-    shutil.copytree(finished.parent / f"{finished.name}-mirror", root.parent / f"{root.name}-mirror")
+    root = make_workspace(tmp_path / "alone")
     done = call(root, *DVC, "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(root) == results(finished)
