@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.files import sha256_tree, write_text
 from components.core.params import Recipe, parse_config
 from components.core.task import Task, TaskDataset, TrainedModel
+from components.core.threads import threads
 
 if TYPE_CHECKING:
     from components.compression.context import Context
@@ -83,11 +83,6 @@ class Fits:
             batches=lambda data: endless_batches(data, self.recipe.train),
             answers=answers,
         )
-
-
-def threads() -> int:
-    """Return how many threads a stage may use: MODELPRESS_THREADS, or all cores."""
-    return int(os.environ.get("MODELPRESS_THREADS") or os.cpu_count() or 1)
 
 
 def stable(value: Any) -> bytes:

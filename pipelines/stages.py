@@ -14,7 +14,8 @@ from pathlib import Path
 from components.core.files import new_folder, read_json, sha256_tree, write_json
 from components.core.params import Params, Recipe, Variant, load_params, parse_config
 from components.core.task import Task, TaskDataset, TrainedModel, load_task
-from pipelines.fits import Fits, read_curve, stable, threads, write_curve
+from components.core.threads import threads
+from pipelines.fits import Fits, read_curve, stable, write_curve
 
 EVALUATED = ("dev", "test")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from components.core.task import TaskDataset
+from components.core.threads import threads
 from components.training.callbacks import Curves, Log, ProgressLines, StepSeed, averaged_weights
 from components.training.config import TrainConfig
 from components.training.module import FitModule, Step
@@ -66,11 +66,6 @@ def fit(
         trainer.fit(module, ckpt_path=checkpoints / "last.ckpt" if checkpoint else None, weights_only=True)
     model.eval()
     return curves.rows
-
-
-def threads() -> int:
-    """Return how many threads a computation may use: MODELPRESS_THREADS, or all cores."""
-    return int(os.environ.get("MODELPRESS_THREADS") or os.cpu_count() or 1)
 
 
 def _readable(path: Path) -> dict[str, Any] | None:
