@@ -39,18 +39,17 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, ids_BL: Tensor) -> Tensor:
         """Return (B, L, width) for a whole sequence that starts at position 0; L is at most MAX_LENGTH."""
-        return self._combine(ids_BL, self.positions[: ids_BL.shape[1]].expand(ids_BL.shape[0], -1, -1))
+        return self._combine(ids_BL, self.positions[: ids_BL.shape[1]])
 
     def at(self, ids_B1: Tensor, position: Tensor) -> Tensor:
         """Return (B, 1, width) for one token at `position`, an int64 scalar."""
-        row = self.positions[position].view(1, 1, -1)
-        return self._combine(ids_B1, row.expand(ids_B1.shape[0], -1, -1))
+        return self._combine(ids_B1, self.positions[position][None])
 
-    def _combine(self, ids_BL: Tensor, positions_BLP: Tensor) -> Tensor:
+    def _combine(self, ids_BL: Tensor, positions_LP: Tensor) -> Tensor:
         tokens_BLE = self.table(ids_BL) * math.sqrt(self.token_width)
         if self.mode == "add":
-            return tokens_BLE + positions_BLP
-        return torch.cat([tokens_BLE, positions_BLP], -1)
+            return tokens_BLE + positions_LP
+        return torch.cat([tokens_BLE, positions_LP.expand(ids_BL.shape[0], -1, -1)], -1)
 
     def logits(self, x_NW: Tensor, bias_V: Tensor) -> Tensor:
         """Return (N, vocabulary) scores of the tokens by the tied table."""

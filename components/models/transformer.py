@@ -38,15 +38,15 @@ class SelfAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def advance(self, x_R1W: Tensor, cache: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return (R, 1, width) of one new position, and the grown cache: keys (R, H, D, T), values (R, H, T, D).
+        """Return (R, 1, width) of one new position, and the grown cache: keys and values, each (R, H, T, D).
 
-        Cached keys lie turned around and carry the scale: both are done once a position, not once a step.
+        Cached keys carry the scale: it is applied once a position, not once a step.
         """
         query, key, value = self.query_key_value(x_R1W).chunk(3, -1)
         rows, heads, width = x_R1W.shape[0], self.heads, self.head_width
-        keys = torch.cat([cache[0], (key * width**-0.5).view(rows, heads, width, 1)], 3)
+        keys = torch.cat([cache[0], (key * width**-0.5).view(rows, heads, 1, width)], 2)
         values = torch.cat([cache[1], value.view(rows, heads, 1, width)], 2)
-        weights = (query.view(rows, heads, 1, width) @ keys).softmax(-1)
+        weights = (query.view(rows, heads, 1, width) @ keys.transpose(2, 3)).softmax(-1)
         return self.output((weights @ values).reshape(x_R1W.shape[0], 1, -1)), (keys, values)
 
 
@@ -71,8 +71,8 @@ class SourceAttention(nn.Module):
         query = self.query(x_BQW).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
         return self.output(attention(query, key_BHSD, value_BHSD, mask).transpose(1, 2).flatten(2))
 
-    def advance(self, x_R1W: Tensor, key_BHDS: Tensor, value_BHSD: Tensor, mask: Tensor, beams: int) -> Tensor:
-        """Return (R, 1, width), for keys turned around and scaled as in SelfAttention.advance.
+    def advance(self, x_R1W: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Tensor, beams: int) -> Tensor:
+        """Return (R, 1, width), for keys that carry the scale as in SelfAttention.advance.
 
         The beams of a source are an axis of queries, so nothing of the source is copied; R = B * beams.
         """
@@ -81,7 +81,7 @@ class SourceAttention(nn.Module):
             query = self.query(x_R1W).view(sources, heads, 1, width)
         else:
             query = self.query(x_R1W).view(sources, beams, heads, width).transpose(1, 2)
-        mixed = (query @ key_BHDS + mask).softmax(-1) @ value_BHSD
+        mixed = (query @ key_BHSD.transpose(2, 3) + mask).softmax(-1) @ value_BHSD
         return self.output((mixed if beams == 1 else mixed.transpose(1, 2)).reshape(x_R1W.shape[0], 1, -1))
 
 
@@ -218,7 +218,7 @@ class Transformer(nn.Module):
     def growing(self) -> dict[str, int]:
         """The axis along which constants follow the source's length, and states the number of steps."""
         names = (*self.constant_names(), *self.state_names())
-        return {name: 3 if name == "source_mask" or "key" in name else 2 for name in names}
+        return {name: 3 if name == "source_mask" else 2 for name in names}
 
     def begin(self, source_BS: Tensor, beams: int) -> tuple[list[Tensor], list[Tensor]]:
         """Return constants of B rows and empty states of B * beams rows."""
@@ -226,10 +226,9 @@ class Transformer(nn.Module):
         constants, state = [mask], []
         for layer in self.decoder:
             key, value = layer.source_attention.keys_and_values(memory)
-            constants += [(key * key.shape[-1] ** -0.5).transpose(2, 3).contiguous(), value.contiguous()]
+            constants += [(key * key.shape[-1] ** -0.5).contiguous(), value.contiguous()]
             heads: Any = layer.attention.heads
-            rows, width = source_BS.shape[0] * beams, value.shape[-1]
-            state += [memory.new_zeros(rows, heads, width, 0), memory.new_zeros(rows, heads, 0, width)]
+            state += [memory.new_zeros(source_BS.shape[0] * beams, heads, 0, value.shape[-1]) for _ in range(2)]
         return constants, state
 
     def advance(
