@@ -28,7 +28,7 @@ class Fits:
         self.key, self.task, self.recipe, self.root = key, task, recipe, root
         self.curve: list[Mapping[str, float]] = []
         inputs = [root, *(Path("models") / parent for parent in parents)]
-        code = [Path("components") / name for name in ("models", "training", "compression")]
+        code = [Path("components") / name for name in ("training", "compression")]  # root knows the task's own
         digests = [sha256_tree(path) for path in (*inputs, *code)]
         self.fingerprint = hashlib.sha256(stable([parameters, digests])).hexdigest()[:16]
         self.count = 0

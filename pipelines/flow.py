@@ -26,10 +26,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.core.errors import ModelpressError
 from components.core.files import read_json
 from components.core.params import Params, load_params
-from pipelines import recording
+from components.tracking.registration import is_registered, register_if_new
 from pipelines.dag import PlannedStage, is_stale, read_plan, recipe_of, targets_of
 from pipelines.lock_order import settle_order, stage_order
 from pipelines.progress import RunView, current_view
+from pipelines.recording import Recorder
 from pipelines.schedule import Schedule
 from pipelines.stage_host import StageHost, StageResult
 from pipelines.takeover import only_flow
@@ -123,7 +124,7 @@ class _Walk:
         self.view: RunView = current_view()
         self.host = StageHost(root)
         owners = {name: recipe_of(stage, params, chosen) if track else None for name, stage in plan.items()}
-        self.recorder = recording.Recorder(root, owners, {"prefect_flow_run": str(runtime.flow_run.id)})
+        self.recorder = Recorder(root, owners, {"prefect_flow_run": str(runtime.flow_run.id)})
         self._dvc = threading.Lock()  # DVC's locks tell processes apart, not threads
         self._outcomes: dict[str, str] = {}
         self._seconds: dict[str, float] = {}
@@ -191,10 +192,10 @@ class _Walk:
     def register(self, name: str) -> State[Any]:
         """Put the recipe's chosen bundle into the registry, unless nothing about it has changed."""
         recipe = self.plan[name].key
-        if not recording.needs_registration(self.root, recipe):
+        if is_registered(self.root, recipe):
             return Completed(name="Cached", message="registered already")
         self.view.running(name)
-        version = recording.register(self.root, recipe)
+        version = register_if_new(self.root, recipe)
         return Completed(message=f"version {version}" if version else "registered already")
 
     def _task(self, name: str) -> Any:

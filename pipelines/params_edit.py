@@ -30,7 +30,7 @@ def set_params(path: Path, assignments: Sequence[str], check: Callable[[str], No
     check: raises when the resulting text is no valid parameter file.
 
     Raises:
-        ModelpressError: an assignment without `=`, an unknown key (did you mean ...?), or what `check` raises.
+        ModelpressError: an assignment without `=`, a key below none that is there, or what `check` raises.
             Nothing is written then.
     """
     from ruamel.yaml import YAML
@@ -61,7 +61,8 @@ def _assign(document: Any, assignment: str) -> Change:
     except YAMLError:
         raise ModelpressError(f"--set {key}: {text!r} is not a YAML value") from None
     block, last = _block_of(document, key)
-    old, block[last] = block[last], value
+    old = block[last] if isinstance(block, list) else block.get(last, "default")
+    block[last] = value
     return Change(key, old, value)
 
 
@@ -73,7 +74,8 @@ def _block_of(document: Any, key: str) -> tuple[Any, Any]:
             known: Any = [str(index) for index in range(len(block))]
         else:
             known = block if isinstance(block, dict) else []
-        if step not in known:
+        # a mapping's new last key may be one that has a default; whether there is such a key, `check` knows
+        if step not in known and not (isinstance(block, dict) and place == len(steps) - 1):
             where = ".".join(steps[: place + 1])
             raise ModelpressError(f"--set {where}: no such key in params.yaml{did_you_mean(step, known)}")
         index: Any = int(step) if isinstance(block, list) else step

@@ -1,18 +1,15 @@
-"""What a flow tells MLflow: one run a recipe, one child run an executed stage, the chosen bundle in the registry.
+"""What a flow tells MLflow: one run a recipe, one child run an executed stage.
 
-MLflow is imported only once a stage is really executed, or a new bundle is to be registered.
+MLflow is imported only once a stage is really executed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from components.core.files import read_json, sha256_file, write_json
 from pipelines.stage_host import StageResult
 
 if TYPE_CHECKING:
@@ -67,27 +64,3 @@ class Recorder:
         """Close the recipes' runs."""
         if self._run is not None:
             self._run.end("FINISHED" if succeeded else "FAILED")
-
-
-def needs_registration(root: Path, recipe: str) -> bool:
-    """Return whether the recipe's selection or one of its bundles differs from what was last registered."""
-    state = root / ".modelpress" / "registered.json"
-    return not state.exists() or read_json(state).get(recipe) != _registration_digest(root, recipe)
-
-
-def register(root: Path, recipe: str) -> int | None:
-    """Register the recipe's chosen bundle unless the registry has it; return the new version."""
-    from components.tracking.registry import register_if_new
-
-    digest = _registration_digest(root, recipe)
-    version = register_if_new(root, recipe)
-    state = root / ".modelpress" / "registered.json"
-    write_json(state, {**(read_json(state) if state.exists() else {}), recipe: digest})
-    return version
-
-
-def _registration_digest(root: Path, recipe: str) -> str:
-    """Return what stands for the chosen bundle and the registry it goes to."""
-    files = [root / "metrics" / recipe / "selection.json", *sorted(root.glob(f"bundles/{recipe}/*/manifest.json"))]
-    parts = [os.environ.get("MLFLOW_TRACKING_URI", ""), *(sha256_file(path) for path in files if path.exists())]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -11,9 +11,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from components.core.files import new_folder, read_json, sha256_tree, write_json
+from components.core.files import new_folder, read_json, sha256_file, sha256_tree, write_json
 from components.core.params import Params, Recipe, Variant, load_params, parse_config
 from components.core.task import Task, TaskDataset, TrainedModel, load_task
+from components.core.task_sources import task_sources
 from components.core.threads import threads
 from pipelines.fits import Fits, read_curve, stable, write_curve
 
@@ -41,11 +42,9 @@ def prepare(key: str) -> None:
     split = params.datasets[recipe.dataset].split
     with new_folder(_prepared(key)) as out:
         facts = task.prepare(Path("data/raw") / recipe.dataset, out, split, data)
-        # whatever is made from this data goes stale with the task's own code, which dvc.yaml could not name there
-        sources = [Path("components") / part / f"{recipe.task}.py" for part in ("tasks", "inference")]
-        write_json(
-            out / "task.json", {"task": recipe.task, "sources": [sha256_tree(p) for p in sources if p.is_file()]}
-        )
+        # whatever is made from this data goes stale with the task's own code
+        sources = {str(path): sha256_file(path) for path in task_sources(recipe.task)}
+        write_json(out / "task.json", {"task": recipe.task, "sources": sources})
     print(f"{key}: {facts}")
 
 

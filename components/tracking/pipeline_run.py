@@ -114,7 +114,7 @@ class PipelineRun:
         experiment = open_experiment(client, self._root, recipe)
         close_abandoned_runs(client, experiment)
         tags = {**git_tags(self._root), **self._own_tags(), "modelpress.recipe": recipe}
-        run = client.create_run(experiment, run_name=time.strftime("%Y-%m-%d %H:%M:%S"), tags=tags)
+        run = client.create_run(experiment, run_name=f"{recipe} {time.strftime('%Y-%m-%d %H:%M:%S')}", tags=tags)
         self._parents[recipe] = (experiment, run.info.run_id)
         return self._parents[recipe]
 

@@ -44,31 +44,39 @@ def register_if_new(root: Path, recipe: str) -> int | None:
     Raises:
         ModelpressError: nothing is selected yet, the bundle is damaged, or the MLflow store can't be reached.
     """
-    selection = read_json(root / "metrics" / recipe / "selection.json")
-    row = chosen_row(selection)
-    folder = root / "bundles" / recipe / row["variant"]
-    bundle = Bundle.load(folder)
-    digest = sha256_file(folder / MANIFEST)
-    note = root / STATE / "registered" / f"{recipe}.json"
-    if _is_noted(root, note, digest):
+    if is_registered(root, recipe):
         return None
     from filelock import FileLock
 
+    selection = read_json(root / "metrics" / recipe / "selection.json")
+    row = chosen_row(selection)
+    bundle = Bundle.load(root / "bundles" / recipe / row["variant"])
+    digest = sha256_file(bundle.root / MANIFEST)
     client = connect(root)
     with FileLock(root / STATE / "registration.lock"):
         known = {version.tags.get("bundle_sha256") for version in client.search_model_versions(f"name='{recipe}'")}
         version = (
             None if digest in known else _register(client, root, bundle, version_tags(row, selection, digest), row)
         )
-    write_json(note, {"uri": tracking_uri(root), "bundle_sha256": digest})
+    write_json(_note(root, recipe), {"uri": tracking_uri(root), "bundle_sha256": digest})
     return version
 
 
-def _is_noted(root: Path, note: Path, digest: str) -> bool:
-    """Return whether this bundle is known to be registered, without the second that importing MLflow takes."""
-    if not note.is_file() or (is_local(root) and not (root / DATABASE).is_file()):
+def is_registered(root: Path, recipe: str) -> bool:
+    """Return whether the selected bundle was noted as registered, without the second that importing MLflow takes.
+
+    Raises:
+        ModelpressError: nothing is selected yet.
+    """
+    variant = chosen_row(read_json(root / "metrics" / recipe / "selection.json"))["variant"]
+    manifest, note = root / "bundles" / recipe / variant / MANIFEST, _note(root, recipe)
+    if not (manifest.is_file() and note.is_file()) or (is_local(root) and not (root / DATABASE).is_file()):
         return False
-    return bool(read_json(note) == {"uri": tracking_uri(root), "bundle_sha256": digest})
+    return bool(read_json(note) == {"uri": tracking_uri(root), "bundle_sha256": sha256_file(manifest)})
+
+
+def _note(root: Path, recipe: str) -> Path:
+    return root / STATE / "registered" / f"{recipe}.json"
 
 
 def version_tags(row: dict[str, Any], selection: dict[str, Any], digest: str) -> dict[str, str]:

@@ -48,11 +48,17 @@ def test_set_types_values_as_yaml(path: Path) -> None:
     assert 'rate: 1.0e-4, precision: "bf16"' in text
 
 
+def test_set_adds_a_key_that_had_its_default(path: Path) -> None:
+    (change,) = set_params(path, ["recipes.one.train.warmup=30"], accept)
+    assert str(change) == "recipes.one.train.warmup: default -> 30"
+    assert re.search(r'precision: "32", warmup: 30} +# quick', path.read_text())
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("recipes.one.train.epoch=3", "recipes.one.train.epoch: no such key in params.yaml, did you mean epochs?"),
         ("recipes.tow.train=3", "recipes.tow: no such key"),
+        ("recipes.one.trian.epochs=3", "recipes.one.trian: no such key in params.yaml, did you mean train?"),
         ("recipes.one.train.epochs.x=3", "recipes.one.train.epochs.x: no such key"),
         ("recipes.one.passes.1.prune=3", "recipes.one.passes.1: no such key"),
         ("recipes.one.train.epochs", "write key=value"),

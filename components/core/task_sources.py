@@ -1,0 +1,41 @@
+"""Which source files a task's data and models are made by: what is made with them goes stale when one changes.
+
+dvc.yaml cannot name them: a folder of all models would let a new one of another task stale every training.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGES = ("tasks", "inference", "models")  # of components: what belongs to some tasks and not to others
+COMMON = ("predictor.py", "session.py")  # of all of them; dvc.yaml names these where they count
+
+
+def task_sources(task: str, root: Path = Path()) -> list[Path]:
+    """Return the task's module, its predictor's, and every module of PACKAGES that one of them imports, however deep.
+
+    root: the folder that holds `components`; the files come sorted, relative to it.
+    """
+    left = [root / "components" / package / f"{task}.py" for package in ("tasks", "inference")]
+    found: set[Path] = set()
+    while left:
+        path = left.pop()
+        if path not in found and path.is_file() and path.name not in COMMON:
+            found.add(path)
+            left.extend(_imported(path, root))
+    return sorted(path.relative_to(root) for path in found)
+
+
+def _imported(path: Path, root: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):  # `from components.models import rnn` names a module behind the import
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if len(parts) > 2 and parts[0] == "components" and parts[1] in PACKAGES:
+                yield (root / Path(*parts)).with_suffix(".py")
