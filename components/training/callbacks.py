@@ -42,14 +42,17 @@ class StepSeed(Callback):
 
 
 class Curves(Callback):
-    """Collects rows of {step, epoch, train_loss, learning_rate, dev_*}; they live in the checkpoint too."""
+    """Collects rows of {step, epoch, train_loss, gradient_norm, learning_rate, dev_*}; the checkpoint holds them too.
+
+    Losses and gradient norms are means over the steps since the row before.
+    """
 
     def __init__(self, log: Log) -> None:
         self.rows: list[dict[str, float]] = []
-        self._log, self._losses = log, torch.zeros(2)
+        self._log, self._sums = log, torch.zeros(3)  # of losses, gradient norms, steps
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self._losses += torch.tensor([float(outputs["loss"].detach()), 1.0])
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self._sums += torch.stack([outputs["loss"].detach().float(), pl_module.gradient_norm.float(), torch.ones(())])
         if trainer.global_step % LOG_EVERY == 0:
             self._add(trainer, {})
 
@@ -59,18 +62,19 @@ class Curves(Callback):
 
     def _add(self, trainer: Trainer, more: dict[str, float]) -> None:
         row: dict[str, float] = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1, **more}
-        if self._losses[1]:
-            row["train_loss"] = round(float(self._losses[0] / self._losses[1]), 6)
+        loss, norm, steps = self._sums.tolist()
+        if steps:
+            row |= {"train_loss": round(loss / steps, 6), "gradient_norm": round(norm / steps, 6)}
         row["learning_rate"] = round(trainer.optimizers[0].param_groups[0]["lr"], 9)
-        self._losses.zero_()
+        self._sums.zero_()
         self.rows.append(row)
         self._log(trainer.global_step, {k: v for k, v in row.items() if k != "step"})
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "losses": self._losses}
+        return {"rows": self.rows, "sums": self._sums}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self._losses = state_dict["rows"], state_dict["losses"]
+        self.rows, self._sums = state_dict["rows"], state_dict["sums"]
 
 
 class ProgressLines(Callback):
@@ -80,6 +84,7 @@ class ProgressLines(Callback):
         self.every = every_seconds
         self._started = self._printed = time.monotonic()
         self._first_step = 0
+        self._share = 0.0  # of the epoch
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started, self._first_step = time.monotonic(), trainer.global_step
@@ -87,17 +92,17 @@ class ProgressLines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.monotonic()
-        if now - self._printed >= self.every:
-            self._printed = now
-            self._print(trainer, trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, outputs)
+        self._share = (batch_idx + 1) / trainer.num_training_batches
+        if time.monotonic() - self._printed >= self.every:
+            self._print(trainer, outputs)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._printed = time.monotonic()
-        self._print(trainer, trainer.current_epoch + 1, None)
+        if self._share == 1 or time.monotonic() - self._printed >= self.every:
+            self._print(trainer, None)
 
-    def _print(self, trainer: Trainer, epochs: float, outputs: Any) -> None:
-        total = trainer.max_epochs or 1
+    def _print(self, trainer: Trainer, outputs: Any) -> None:
+        self._printed = time.monotonic()
+        epochs, total = trainer.current_epoch + self._share, trainer.max_epochs or 1
         done = trainer.global_step - self._first_step
         steps_left = (total - epochs) * trainer.num_training_batches
         left = (time.monotonic() - self._started) / max(1, done) * steps_left

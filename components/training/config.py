@@ -21,6 +21,7 @@ class TrainConfig(Config):
     # linear warm-up, then a cosine down to a fiftieth (or the rate as it is)
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = Field(0, ge=0)
+    dev_every: int | None = Field(None, gt=0, description="steps between two looks at dev; an epoch where not given")
     weight_decay: float = Field(0.01, ge=0)
     beta2: float = Field(0.98, gt=0, lt=1)
     clip: float = Field(1.0, ge=0, description="gradient norm; 0 switches clipping off")

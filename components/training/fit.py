@@ -54,6 +54,7 @@ def fit(
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
+        val_check_interval=config.dev_every,
         reload_dataloaders_every_n_epochs=1,  # each epoch has batches of its own, drawn from its number
         default_root_dir=checkpoints,
     )

@@ -18,6 +18,7 @@ from components.training.batching import BucketBatches
 from components.training.config import TrainConfig
 
 Step = Callable[[nn.Module, Any], StepOutput]
+DEV_BATCH = 64  # examples at least: no gradient needs a small batch there
 
 
 class FitModule(LightningModule):
@@ -27,6 +28,7 @@ class FitModule(LightningModule):
         super().__init__()
         self.model = model
         self._step, self._config = step, config
+        self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self._data = {"train": train, "dev": dev}
         self.steps_per_epoch = len(self._batches("train", 0))
 
@@ -47,8 +49,9 @@ class FitModule(LightningModule):
         )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self._config.clip:  # here, since Lightning's own clipping refuses fused optimizers
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip)
+        # here, since Lightning's own clipping refuses fused optimizers
+        most = self._config.clip or float("inf")
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._batches("train", self.current_epoch)
@@ -72,7 +75,8 @@ def batches(data: TaskDataset, config: TrainConfig, epoch: int | None) -> DataLo
     if config.tokens_per_batch is None:
         order = torch.Generator().manual_seed(seed or 0)
         shuffle = epoch is not None
-        return DataLoader(data, config.batch_size, shuffle, generator=order, collate_fn=data.collate)  # type: ignore[arg-type]
+        size = config.batch_size if shuffle else max(config.batch_size or 0, DEV_BATCH)
+        return DataLoader(data, size, shuffle, generator=order, collate_fn=data.collate)  # type: ignore[arg-type]
     lengths = data.lengths()
     if lengths is None:
         raise ValueError("tokens_per_batch: this task's examples have no length; give batch_size")
