@@ -186,14 +186,21 @@ def select(key: str) -> None:
 def report(key: str) -> None:
     """Write the recipe's page."""
     from components.core.bundle import Bundle
+    from components.evaluation.pictures import has_pictures, task_pictures
     from components.evaluation.report import write_report
     from components.evaluation.side_by_side import side_by_side
+    from components.inference import load_predictor
 
     params = load_params()
     selection = read_json(Path("metrics") / key / "selection.json")
     models = [key, *(name for name, student in params.students.items() if student.recipe == key)]
     bundles = {row["variant"]: Bundle.load(Path("bundles") / key / row["variant"]) for row in selection["variants"]}
     chosen = bundles[selection["selected"]]
+    pictures = []
+    if has_pictures(chosen.manifest.task):
+        _, _, task = _recipe(key)
+        predictor = load_predictor(chosen.root, threads())
+        pictures = task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"))
     with new_folder(Path("reports") / key) as out:
         write_report(
             recipe=key,
@@ -202,6 +209,7 @@ def report(key: str) -> None:
             examples=side_by_side(bundles, selection),
             lineage={**chosen.manifest.lineage, "bundle": chosen.manifest.files},
             out=out,
+            pictures=pictures,
         )
 
 

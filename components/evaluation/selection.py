@@ -87,7 +87,9 @@ def quality_text(value: float) -> str:
 
 
 def megabytes_text(size: float) -> str:
-    """Return bytes as megabytes (10^6), three digits of them."""
+    """Return bytes as megabytes (10^6), three digits of them, two where that would be hardly any."""
+    if size < 5e4:
+        return f"{size / 1e6:.2g}"
     return f"{size / 1e6:.2f}" if size < 1e7 else f"{size / 1e6:.1f}"
 
 

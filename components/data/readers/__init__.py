@@ -1,6 +1,7 @@
 """Readers: raw files -> sentence pairs in three splits. One module a format, named as `datasets.<name>.split.reader`.
 
-A reader module has `Split`, its parameters, and `read(raw, split)`, which returns {"train", "dev", "test"}.
+A reader module has `Split`, its parameters, and `read(raw, split)`, which returns {"train", "dev", "test"}. The readers
+of pictures lie here too; components/data/image_dataset.py names them.
 """
 
 from __future__ import annotations

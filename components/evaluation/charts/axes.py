@@ -29,8 +29,10 @@ class Scale:
     def ticks(self, wanted: int = 5) -> list[float]:
         """Return round values inside the scale, about as many as wanted."""
         if self.logarithmic:
-            exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            found = [digit * 10.0**power for power in exponents for digit in (1, 2, 5)]
+            lowest, highest = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            exponents = range(lowest, highest + 1, max(1, (highest - lowest) // wanted))
+            digits = (1, 2, 5) if highest - lowest <= 3 else (1,)
+            found = [digit * 10.0**power for power in exponents for digit in digits]
             inside = [value for value in found if self.low <= value <= self.high]
             if len(inside) >= 3:
                 return inside

@@ -12,6 +12,7 @@ from components.evaluation.charts.axes import Scale, grid, number, padded, pictu
 WIDTH, HEIGHT = 340, 190
 MOST_POINTS = 240
 FEW_POINTS = 24  # so few that each is worth a dot
+WIDE = 1e3  # values this far apart go on a logarithmic axis: an exploding gradient, a loss near zero
 SPLITS = ("train", "dev", "val", "test")
 POSITIONS = ("step", "epoch")
 
@@ -88,7 +89,10 @@ def _draw(quantity: str, series: Sequence[Series]) -> str:
     steps = [step for line in series for step, _ in line.points]
     values = [value for line in series for _, value in line.points]
     x = Scale(min(0.0, *steps), max(steps) or 1.0, 44, WIDTH - 16)
-    y = Scale(*padded(values, 0.06), HEIGHT - 28, 8)
+    if min(values) > 0 and max(values) / min(values) > WIDE:
+        y = Scale(min(values) / 1.5, max(values) * 1.5, HEIGHT - 28, 8, logarithmic=True)
+    else:
+        y = Scale(*padded(values, 0.06), HEIGHT - 28, 8)
     marks = grid(x, y, x.ticks(5), y.ticks(4))
     for line in series:
         points = [(x(step), y(value)) for step, value in line.points]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import ModelpressError
-from components.core.params import FilesSource, PypiSource
+from components.core.params import DebianSource, FilesSource, PypiSource
 from components.data import sources
 from components.data.sources import MIRROR_VARIABLE, fetch
 
@@ -72,7 +72,7 @@ def files_source(url: str, **contents: bytes) -> FilesSource:
     return FilesSource.model_validate({"kind": "files", "url": url, "files": files, "mirror": "corpus"})
 
 
-def assert_fails_in_one_line(source: FilesSource | PypiSource, out: Path, *words: str) -> None:
+def assert_fails_in_one_line(source: FilesSource | PypiSource | DebianSource, out: Path, *words: str) -> None:
     """Fetching raises one line with the words and leaves the folder around `out` as it was."""
     before = sorted(path.relative_to(out.parent) for path in out.parent.rglob("*"))
     with pytest.raises(ModelpressError) as raised:
@@ -284,3 +284,92 @@ def test_fetch_fails_naming_package_when_index_lacks_it(index: Path, tmp_path: P
     assert_fails_in_one_line(
         source, tmp_path / "toy", "No matching distribution found for toy-data==2.0", MIRROR_VARIABLE
     )
+
+
+# ---- lists of sums ----
+
+
+def listed_source(server: Server, listing: str) -> FilesSource:
+    server.answers["/SUMS"] = [(200, None, listing.encode())]
+    sums = {"file": "SUMS", "sha256": digest(listing.encode())}
+    return FilesSource.model_validate({"kind": "files", "url": server.url, "sums": sums})
+
+
+def test_fetch_brings_every_file_a_list_of_sums_names(server: Server, tmp_path: Path) -> None:
+    server.answers = {"/cats/1.jpg": [(200, None, CONTENT)], "/dogs/1.jpg": [(200, None, b"dog")]}
+    source = listed_source(server, f"{digest(CONTENT)}  cats/1.jpg\n{digest(b'dog')} *dogs/1.jpg\n")
+    fetch("toy", source, tmp_path / "toy")
+    found = {p.relative_to(tmp_path / "toy").as_posix(): p for p in (tmp_path / "toy").rglob("*") if p.is_file()}
+    assert sorted(found) == ["SUMS", "cats/1.jpg", "dogs/1.jpg"]
+    assert (found["cats/1.jpg"].read_bytes(), found["dogs/1.jpg"].read_bytes()) == (CONTENT, b"dog")
+
+
+def test_fetch_fails_when_a_listed_file_is_wrong(server: Server, tmp_path: Path) -> None:
+    server.answers = {"/cats/1.jpg": [(200, None, b"other")]}
+    source = listed_source(server, f"{digest(CONTENT)}  cats/1.jpg\n")
+    assert_fails_in_one_line(source, tmp_path / "toy", "wrong sha256 for cats/1.jpg", "update SUMS and its sum")
+
+
+def test_fetch_fails_when_the_list_itself_is_wrong(server: Server, tmp_path: Path) -> None:
+    source = listed_source(server, f"{digest(CONTENT)}  cats/1.jpg\n")
+    server.answers["/SUMS"] = [(200, None, b"other")]
+    assert_fails_in_one_line(source, tmp_path / "toy", "wrong sha256 for SUMS", "datasets.toy.source.sums.sha256")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "cats/../../outside"])
+def test_fetch_refuses_a_list_that_leads_out_of_its_folder(server: Server, tmp_path: Path, name: str) -> None:
+    server.answers = {f"/{name}": [(200, None, CONTENT)]}
+    source = listed_source(server, f"{digest(CONTENT)}  {name}\n")
+    assert_fails_in_one_line(source, tmp_path / "toy", "SUMS:1", "outside")
+    assert len(server.asked) == 1
+
+
+# ---- Debian packages ----
+
+
+def ar_member(name: str, data: bytes) -> bytes:
+    """Return a member of an `ar` archive: a header of 60 bytes, the data, a byte that makes the size even."""
+    header = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n"
+    return header.encode() + data + b"\n" * (len(data) % 2)
+
+
+def debian_package(server: Server, compression: str = "xz") -> DebianSource:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=f"w:{compression}") as tar:
+        info = tarfile.TarInfo("./usr/share/toy/DATA")
+        info.size = len(CONTENT)
+        tar.addfile(info, io.BytesIO(CONTENT))
+    members = [("debian-binary", b"2.0\n"), ("control.tar.xz", b"odd"), (f"data.tar.{compression}", data.getvalue())]
+    package = b"!<arch>\n" + b"".join(ar_member(*member) for member in members)
+    server.answers["/toy_1.0_all.deb"] = [(200, None, package)]
+    files = {"DATA": {"member": "./usr/share/toy/DATA", "sha256": digest(CONTENT)}}
+    url = f"{server.url}/toy_1.0_all.deb"
+    return DebianSource.model_validate(
+        {"kind": "debian_package", "url": url, "sha256": digest(package), "files": files}
+    )
+
+
+@pytest.mark.parametrize("compression", ["xz", "gz"])
+def test_fetch_reads_member_of_debian_package(server: Server, tmp_path: Path, compression: str) -> None:
+    fetch("toy", debian_package(server, compression), tmp_path / "toy")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "toy").iterdir()} == {"DATA": CONTENT}
+
+
+def test_fetch_fails_when_debian_package_is_another(server: Server, tmp_path: Path) -> None:
+    source = debian_package(server)
+    server.answers["/toy_1.0_all.deb"] = [(200, None, b"!<arch>\nother")]
+    assert_fails_in_one_line(source, tmp_path / "toy", "wrong sha256 for toy_1.0_all.deb", "toy.source.sha256")
+
+
+def test_fetch_fails_when_pinned_bytes_are_no_debian_package(server: Server, tmp_path: Path) -> None:
+    server.answers["/toy_1.0_all.deb"] = [(200, None, CONTENT)]
+    source = DebianSource.model_validate({**debian_package(server).model_dump(), "sha256": digest(CONTENT)})
+    server.answers["/toy_1.0_all.deb"] = [(200, None, CONTENT)]
+    assert_fails_in_one_line(source, tmp_path / "toy", "not a Debian package")
+
+
+def test_fetch_fails_when_debian_package_lacks_the_member(server: Server, tmp_path: Path) -> None:
+    source = debian_package(server)
+    files = {"DATA": {"member": "./usr/OTHER", "sha256": digest(CONTENT)}}
+    changed_source = DebianSource.model_validate({**source.model_dump(), "files": files})
+    assert_fails_in_one_line(changed_source, tmp_path / "toy", "no file ./usr/OTHER", "files.DATA.member")

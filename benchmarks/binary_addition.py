@@ -1,0 +1,185 @@
+"""The seven published binary-addition settings and ours, five seeds each: error, gradient norm, share right by step.
+
+    python -m benchmarks.binary_addition    (writes benchmarks/results/binary_addition.json, docs/binary-addition.svg)
+
+The settings are the recipes of params.yaml; model, loss and optimizer are the pipeline's. The seeds run side by side as
+one batched model (torch.func.vmap), which the pipeline's one-model stages can't.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from components.core.files import write_json, write_text
+from components.core.params import load_params, parse_config
+from components.core.task import load_task
+from components.training.config import TrainConfig
+
+SEEDS = 5
+EVERY = 100  # steps between two rows
+LEARNT = 99.0  # per cent of unseen sums exactly right
+PUBLISHED = {
+    "addition-normal": "about 6,000",
+    "addition-xavier": "about 4,000",
+    "addition-relu": "never (explodes)",
+    "addition-tanh": "never (explodes)",
+    "addition-wide": "",
+    "addition-slow": "",
+    "addition-quick": "about 3,000",
+}
+OURS = ("addition-relu-clipped", "addition-tanh-clipped", "addition-signed")
+
+
+class Loss(nn.Module):
+    """A model as its loss on a batch, which is what vmap differentiates."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, bits: Tensor, sums: Tensor) -> Tensor:
+        return load_task("binary_addition").step(self.model, (bits, sums)).loss
+
+
+def main() -> None:
+    """Run every setting, write the rows and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/binary_addition.json"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/binary-addition.svg"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = {}
+    for name in (*PUBLISHED, *OURS):
+        started = time.monotonic()
+        settings[name] = {"published": PUBLISHED.get(name), **study(name, options.steps)}
+        learnt = settings[name]["learnt_at"]
+        print(f"{name}: learnt at {learnt} ({time.monotonic() - started:.0f} s)", flush=True)
+    write_json(options.out, {"seeds": SEEDS, "steps": options.steps, "settings": settings})
+    write_text(options.picture, picture(settings))
+
+
+def study(recipe: str, steps: int) -> dict[str, Any]:
+    """Train a recipe's model SEEDS times, a fresh example a step; return rows and the step at which each had learnt."""
+    params, task = load_params(), load_task("binary_addition")
+    block = params.recipes[recipe]
+    train = parse_config(TrainConfig, block.train, recipe)
+    models = [_model(task, block.model, seed) for seed in range(SEEDS)]
+    weights, _ = stack_module_state(models)  # type: ignore[arg-type]
+    step = vmap(grad_and_value(lambda w, bits, sums: functional_call(models[0], w, (bits, sums))))
+    optimizer = _optimizer(list(weights.values()), train)
+    draws = [torch.Generator().manual_seed(100 + seed) for seed in range(SEEDS)]
+    unseen = _examples([torch.Generator().manual_seed(99)] * SEEDS, 500)
+    right = vmap(lambda w, bits, sums: _exact(models[0], w, bits, sums))
+    rows, sums_so_far = [], torch.zeros(2, SEEDS)
+    for number in range(1, steps + 1):
+        gradients, losses = step(weights, *_examples(draws, 1))
+        norms = torch.stack([g.flatten(1).pow(2).sum(1) for g in gradients.values()]).sum(0).sqrt()
+        shrink = (train.clip / norms).clamp(max=1) if train.clip else torch.ones(SEEDS)
+        for name, weight in weights.items():
+            weight.grad = gradients[name] * shrink.view(-1, *[1] * (weight.dim() - 1))
+        optimizer.step()
+        sums_so_far += torch.stack([losses.detach(), norms])
+        if number % EVERY == 0 or (number < 1000 and number % 20 == 0):
+            size = EVERY if number > 1000 else 20
+            with torch.no_grad():
+                rows.append([number, *(sums_so_far / size).tolist(), right(weights, *unseen).tolist()])
+            sums_so_far.zero_()
+    return {"learnt_at": _learnt_at(rows), "rows": [_row(row) for row in rows]}
+
+
+def _model(task: Any, block: dict[str, Any], seed: int) -> Loss:
+    torch.manual_seed(seed)
+    return Loss(task.build_model(parse_config(task.Model, block, "model"), Path()))
+
+
+def _optimizer(weights: list[Tensor], train: TrainConfig) -> torch.optim.Optimizer:
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(weights, train.learning_rate)
+    return torch.optim.Adam(weights, train.learning_rate, betas=(0.9, train.beta2))
+
+
+def _examples(generators: list[torch.Generator], count: int) -> tuple[Tensor, Tensor]:
+    """Return bits uint8 (SEEDS, count, 8, 2) and the sums' bits int64 (SEEDS, count, 8)."""
+    pairs = torch.stack([torch.randint(0, 128, (count, 2), generator=g) for g in generators])
+    places = torch.arange(8)
+    bits = (pairs[:, :, None] >> places[:, None]) & 1
+    return bits.to(torch.uint8), (pairs.sum(-1, keepdim=True) >> places) & 1
+
+
+def _exact(model: Loss, weights: dict[str, Tensor], bits: Tensor, sums: Tensor) -> Tensor:
+    plain = {name.removeprefix("model."): value for name, value in weights.items()}
+    logits = functional_call(model.model, plain, (bits,))
+    return 100 * ((logits > 0) == (sums > 0)).all(-1).float().mean()
+
+
+def _learnt_at(rows: list[list[Any]]) -> list[int | None]:
+    """Return, for each seed, the first step from which on it stays right, or None."""
+    found: list[int | None] = []
+    for seed in range(SEEDS):
+        step = None
+        for number, _, _, exact in reversed(rows):
+            if not exact[seed] >= LEARNT:
+                break
+            step = number
+        found.append(step)
+    return found
+
+
+def _row(row: list[Any]) -> dict[str, Any]:
+    """Return medians over the seeds; of the gradient's norm also the largest, where something explodes."""
+    number, losses, norms, exact = row
+    middle = SEEDS // 2
+    return {
+        "step": number,
+        "error": round(sorted(losses)[middle], 5),
+        "gradient_norm": round(sorted(norms)[middle], 5),
+        "largest_gradient_norm": round(max(norms), 5),
+        "exact": sorted(exact)[middle],
+    }
+
+
+def picture(settings: dict[str, Any]) -> str:
+    """Return error and gradient norm by step of every setting, small charts in a grid."""
+    from components.evaluation.charts.axes import picture as svg
+    from components.evaluation.charts.curves import STYLE
+    from components.evaluation.charts.frontier import standalone
+
+    width, height, columns = 300, 170, 5
+    marks = []
+    for index, (name, setting) in enumerate(settings.items()):
+        x, y = index % columns * width, index // columns * 2 * height
+        marks.append(_chart(setting["rows"], ("error",), f"{name}: error", x, y, width, height))
+        keys = ("gradient_norm", "largest_gradient_norm")
+        marks.append(_chart(setting["rows"], keys, f"{name}: gradient norm", x, y + height, width, height))
+    rows = -(-len(settings) // columns)
+    drawing = svg(
+        columns * width, rows * 2 * height, [f"<style>{STYLE}</style>", *marks], "error and gradient norm by step"
+    )
+    return standalone(drawing)
+
+
+def _chart(
+    rows: list[dict[str, Any]], keys: tuple[str, ...], title: str, left: int, top: int, width: int, height: int
+) -> str:
+    from components.evaluation.charts.axes import Scale, grid, polyline, text
+
+    values = [max(row[key], 1e-4) for row in rows for key in keys]
+    x = Scale(0, rows[-1]["step"], left + 48, left + width - 14)
+    y = Scale(min(values) / 1.5, max(values) * 1.5, top + height - 26, top + 26, logarithmic=True)
+    marks = [text(left + 12, top + 14, title, "tick"), *grid(x, y, x.ticks(3), y.ticks(4))]
+    for kind, key in zip(("s1", "s0"), keys, strict=False):
+        points = [(x(row["step"]), y(max(row[key], 1e-4))) for row in rows]
+        marks.append(polyline(points, f"curve {kind}"))
+    return "\n".join(marks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Labelled pictures as byte arrays on disk, and the dataset that batches them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from components.core.errors import ConfigError, ModelpressError, did_you_mean
+from components.core.files import read_json, write_json, write_text
+from components.core.params import parse_config
+from components.data.readers import idx_images, image_folder
+from components.inference.image_classification import MODES
+
+READERS: Mapping[str, Any] = {"idx_images": idx_images, "image_folder": image_folder}
+
+Labelled = tuple[np.ndarray, np.ndarray]  # pictures uint8 (N, H, W, C), classes int64 (N,)
+
+
+def prepare_images(raw: Path, out: Path, split: Mapping[str, Any]) -> dict[str, Any]:
+    """Write each split's arrays, and mean and deviation of the training pictures; return what is worth showing.
+
+    dev is drawn from upstream's training pictures, test is upstream's; a picture of train or dev that stands in a split
+    judged later leaves the earlier one.
+
+    Raises:
+        ModelpressError: an unknown reader or parameter, a malformed raw file, too few pictures.
+    """
+    labels, splits = _read_raw(raw, split)
+    counts = {name: len(classes_N) for name, (_, classes_N) in splits.items()}
+    splits["train"] = _without(splits["train"], splits["test"])
+    rest, dev = _draw_dev(splits["train"], split["dev_per_class"], split.get("seed", 1), raw.name)
+    splits = {"train": _without(rest, dev), "dev": dev, "test": splits["test"]}
+    for name, (images_NHWC, classes_N) in splits.items():
+        (out / name).mkdir(parents=True)
+        np.save(out / name / "images.npy", images_NHWC)
+        np.save(out / name / "classes.npy", classes_N)
+    _, height, width, channels = splits["train"][0].shape
+    mean, deviation = mean_and_deviation(splits["train"][0])
+    facts = {
+        "pictures": {name: len(classes_N) for name, (_, classes_N) in splits.items()},
+        "left_out": sum(counts.values()) - sum(len(classes_N) for _, classes_N in splits.values()),
+        "mean": mean,
+        "deviation": deviation,
+    }
+    write_text(out / "assets" / "labels.txt", "".join(f"{label}\n" for label in labels))
+    write_json(out / "assets" / "picture.json", {"height": height, "width": width, "channels": channels})
+    write_json(out / "images.json", facts)
+    return facts
+
+
+def _read_raw(raw: Path, split: Mapping[str, Any]) -> tuple[list[str], dict[str, Labelled]]:
+    where = f"datasets.{raw.name}.split"
+    name = split.get("reader")
+    if not isinstance(name, str) or name not in READERS:
+        raise ConfigError([f"{where}.reader: no such reader {name!r}{did_you_mean(str(name), READERS)}"])
+    reader = READERS[name]
+    found: tuple[list[str], dict[str, Labelled]] = reader.read(raw, parse_config(reader.Split, dict(split), where))
+    return found
+
+
+def _draw_dev(data: Labelled, per_class: int, seed: int, dataset: str) -> tuple[Labelled, Labelled]:
+    """Return what is left for train, and dev with as many pictures of each class, both in their old order."""
+    images_NHWC, classes_N = data
+    rng = np.random.default_rng(seed)
+    held_out = np.zeros(len(classes_N), bool)
+    for number in range(int(classes_N.max()) + 1):
+        (rows,) = np.nonzero(classes_N == number)
+        if len(rows) <= per_class:
+            where = f"datasets.{dataset}.split.dev_per_class"
+            raise ModelpressError(f"{where}: {per_class} of class {number}, which has {len(rows)}; ask for fewer")
+        held_out[rng.permutation(rows)[:per_class]] = True
+    train, dev = ((images_NHWC[keep], classes_N[keep]) for keep in (~held_out, held_out))
+    return train, dev
+
+
+def _without(data: Labelled, judged: Labelled) -> Labelled:
+    """Return the pictures that do not occur, point for point, in a split that judges the model."""
+    known = {image.tobytes() for image in judged[0]}
+    keep = np.array([image.tobytes() not in known for image in data[0]])
+    return data[0][keep], data[1][keep]
+
+
+def mean_and_deviation(images_NHWC: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return each channel's mean and standard deviation, in the unit of the bytes; exact, from counts of the values."""
+    values = np.arange(256.0)
+    means, deviations = [], []
+    for channel in range(images_NHWC.shape[-1]):
+        share = np.bincount(images_NHWC[..., channel].ravel(), minlength=256) / images_NHWC[..., channel].size
+        mean = float(share @ values)
+        means.append(round(mean, 6))
+        deviation = float(share @ (values - mean) ** 2) ** 0.5
+        deviations.append(round(max(1.0, deviation), 6))  # pictures of a single grey are divided by something
+    return means, deviations
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """One split: images uint8 (N, H, W, C), classes int64 (N,), and the classes' names."""
+
+    images: np.ndarray
+    classes: np.ndarray
+    labels: list[str]
+
+    @classmethod
+    def load(cls, root: Path, split: str) -> ImageDataset:
+        """Read a split written by prepare_images; the pictures stay on disk until they are asked for."""
+        images_NHWC = np.load(root / split / "images.npy", mmap_mode="r", allow_pickle=False)
+        return cls(images_NHWC, np.load(root / split / "classes.npy", allow_pickle=False), read_labels(root))
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+        return self.images[index], self.classes[index]
+
+    def collate(self, examples: list[tuple[np.ndarray, np.int64]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pictures uint8 (B, H, W, C), classes int64 (B,), and the view that is shown, at first the pictures.
+
+        A training step draws the view anew, in place: whoever is asked about the same batch after it, such as a
+        teacher, sees what the student saw (Beyer et al. 2022).
+        """
+        images, classes = zip(*examples, strict=True)
+        image_BHWC = torch.from_numpy(np.stack(images))
+        return image_BHWC, torch.from_numpy(np.stack(classes)), image_BHWC.clone()
+
+    def lengths(self) -> None:
+        """Return None: all pictures are of one size, so the recipe gives batch_size."""
+
+    def inputs(self) -> list[str]:
+        """Return each picture as the predictor takes it: a data URL, which needs no file."""
+        return [data_url(image) for image in self.images]
+
+    def references(self) -> list[str]:
+        """Return each picture's label."""
+        return [self.labels[number] for number in self.classes]
+
+    def with_targets(self, answers: list[Any]) -> ImageDataset:
+        """Return the same pictures with the labels a predictor gave them."""
+        number = {label: i for i, label in enumerate(self.labels)}
+        return replace(self, classes=np.array([number[answer["label"]] for answer in answers], np.int64))
+
+    def __add__(self, other: ImageDataset) -> ImageDataset:
+        """Return the pictures of both."""
+        images, classes = (
+            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("images", "classes")
+        )
+        return replace(self, images=images, classes=classes)
+
+
+def read_labels(root: Path) -> list[str]:
+    """Return the classes' names, by their number."""
+    return (root / "assets" / "labels.txt").read_text(encoding="utf-8").splitlines()
+
+
+def read_normalization(root: Path) -> tuple[list[float], list[float]]:
+    """Return the training pictures' mean and deviation, one a channel."""
+    facts = read_json(root / "images.json")
+    return facts["mean"], facts["deviation"]
+
+
+def read_picture_shape(root: Path) -> tuple[int, int, int]:
+    """Return height, width and channels."""
+    shape = read_json(root / "assets" / "picture.json")
+    return shape["height"], shape["width"], shape["channels"]
+
+
+def data_url(image_HWC: np.ndarray) -> str:
+    """Return a picture uint8 (H, W, C) as PNG in a data URL."""
+    from PIL import Image
+
+    pixels = image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels), MODES[image_HWC.shape[-1]]).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,82 @@
+"""What the image networks share: the classifier around a trunk, its convolutions, and how stages are laid out.
+
+Every batch norm follows its convolution at once, so that an exported graph holds none: it is folded into the weights.
+Shapes: B pictures, H x W points, C channels. Pictures come as bytes, channels last, as image files decode to; with
+`permute` that is torch's channels_last format without a copy, in which convolutions are fastest on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Trunk(nn.Module):
+    """Turns pictures into features: (B, C, H, W) -> (B, outputs, h, w)."""
+
+    outputs: int
+
+
+class ImageClassifier(nn.Module):
+    """Normalizes a picture, runs a trunk, averages over the picture and weighs the features.
+
+    mean, std: of the training pictures' bytes, one a channel.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, trunk: Trunk, classes: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(trunk.outputs, classes)
+        # constants of the data, which whoever builds the model has: no weights
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, image_BHWC: Tensor) -> Tensor:
+        """Return logits (B, classes) of pictures uint8 (B, H, W, C)."""
+        return self.head(self.features(image_BHWC))
+
+    def features(self, image_BHWC: Tensor) -> Tensor:
+        """Return what the last layer weighs, (B, trunk.outputs)."""
+        x_BCHW = image_BHWC.permute(0, 3, 1, 2).to(self.mean.dtype)
+        return self.trunk((x_BCHW - self.mean) * self.scale).mean((2, 3))
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm (Ioffe and Szegedy 2015) and ReLU; the size stays, divided by the stride."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, relu: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.relu = relu
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return torch.relu_(x) if self.relu else x
+
+
+def stage_widths(width: int, depths: Sequence[int]) -> list[int]:
+    """Return each layer's channels: `width` in the first stage, twice as many in each that follows."""
+    return [width << stage for stage, depth in enumerate(depths) for _ in range(depth)]
+
+
+def stage_strides(depths: Sequence[int]) -> list[int]:
+    """Return each layer's stride: every stage but the first begins by halving the picture."""
+    return [2 if stage and not layer else 1 for stage, depth in enumerate(depths) for layer in range(depth)]
+
+
+def multiply_adds(model: nn.Module, image_BHWC: Tensor) -> int:
+    """Return the multiplications with an addition that convolutions and matrix products of one forward pass take."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(image_BHWC)
+    return counter.get_total_flops() // 2  # it counts both

@@ -1,0 +1,94 @@
+"""MobileNet: convolutions split into one a channel (depthwise) and one a point (pointwise).
+
+v1, depthwise separable: Howard et al. 2017. v2, inverted residuals: Sandler et al. 2018, with ReLU in place of ReLU6,
+which bounded activations for fixed-point arithmetic; quantization here calibrates the range instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from components.models.image_layers import ConvNorm, Trunk
+
+
+class Separable(nn.Module):
+    """3 x 3 in each channel, then a mixture of the channels at each point.
+
+    Of C channels it makes D with C (9 + D) multiply-adds a point, where a full convolution takes 9 C D.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = ConvNorm(inputs, inputs, stride=stride, groups=inputs)
+        self.pointwise = ConvNorm(inputs, outputs, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
+class InvertedResidual(nn.Module):
+    """Expand to `hidden` channels, filter each, project back without ReLU; added to the input where shapes allow."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.expand = ConvNorm(inputs, hidden, kernel=1)
+        self.depthwise = ConvNorm(hidden, hidden, stride=stride, groups=hidden)
+        self.project = ConvNorm(hidden, outputs, kernel=1, relu=False)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class MobileNetV1(Trunk):
+    """The trunk; `channels` are those of the stem and of each block, `strides` those of each block."""
+
+    def __init__(self, inputs: int, channels: Sequence[int], strides: Sequence[int], stem_stride: int) -> None:
+        super().__init__()
+        self.stem = ConvNorm(inputs, channels[0], stride=stem_stride)
+        self.blocks = nn.ModuleList(
+            Separable(before, after, stride)
+            for (before, after), stride in zip(pairwise(channels), strides, strict=True)
+        )
+        self.outputs = channels[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class MobileNetV2(Trunk):
+    """The trunk; `channels` are those of the stem and of each block, `hidden` and `strides` those of each block.
+
+    A last pointwise convolution widens the features to `outputs`: a projection alone would be few and not rectified.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: Sequence[int],
+        hidden: Sequence[int],
+        strides: Sequence[int],
+        outputs: int,
+        stem_stride: int,
+    ) -> None:
+        super().__init__()
+        self.stem = ConvNorm(inputs, channels[0], stride=stem_stride)
+        self.blocks = nn.ModuleList(
+            InvertedResidual(before, inner, after, stride)
+            for (before, after), inner, stride in zip(pairwise(channels), hidden, strides, strict=True)
+        )
+        self.last = ConvNorm(channels[-1], outputs, kernel=1)
+        self.outputs = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
