@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from components.core.errors import ModelpressError
+from pipelines.ship_commands import ship
 
 USER_ERROR = 2
 
@@ -205,6 +206,52 @@ def versions(recipe: Recipe) -> None:
     from pipelines.versions_table import versions_table
 
     Console().print(versions_table(recipe, registered_versions(Path.cwd(), recipe)))
+
+
+@app.command()
+def serve(
+    bundles: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BUNDLE]...",
+            help="Folders, variants, recipes, models:/NAME@champion, models:/NAME/3; the default recipe without.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0: reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    canary: Annotated[list[str] | None, typer.Option(metavar="models:/NAME/4=PERCENT", help="Gets a share.")] = None,
+    shadow: Annotated[list[str] | None, typer.Option(metavar="models:/NAME/4", help="Answers too, unheard.")] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Inputs answered together.")] = 32,
+    max_delay_ms: Annotated[float, typer.Option(min=0, help="How long one may wait for others.")] = 5.0,
+    queue: Annotated[int, typer.Option(min=1, help="Inputs of a model that may wait; then 429.")] = 512,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds until 504.")] = 30.0,
+    max_request_mb: Annotated[float, typer.Option(min=0.001, help="MiB of a request; then 413.")] = 8.0,
+    token: Annotated[
+        str | None, typer.Option(envvar="MODELPRESS_TOKEN", help="Required of clients; better by environment.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Batches at a time, a core each; all cores without.", show_default=False)
+    ] = None,
+    require_signature: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Only bundles signed by this public key's owner.")
+    ] = None,
+) -> None:
+    """Serve bundles over HTTP: Open Inference Protocol v2, POST /predict/NAME, a page at /; until Ctrl-C.
+
+    Example: modelpress serve models:/tatoeba-transformer@champion
+    """
+    from components.core.threads import threads as all_threads
+    from deploy.server.settings import Settings
+    from pipelines.serve_command import serve as serve_bundles
+
+    settings = Settings(
+        host=host, port=port, max_batch=max_batch, max_delay_ms=max_delay_ms, queue=queue, timeout_s=timeout,
+        max_request_bytes=int(max_request_mb * 2**20), token=token or None, threads=threads or all_threads(),
+    )  # fmt: skip
+    serve_bundles(Path.cwd(), bundles or [], canary or [], shadow or [], settings, require_signature)
+
+
+app.add_typer(ship)
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ from pipelines.dvc_access import (
 GRACE_SECONDS = 2.0  # between asking a stopped stage's command to end and killing it
 MAX_REQUEST_BYTES = 1 << 16
 USER_ERROR_EXIT = 2
+PULL_VARIABLE = "MODELPRESS_PULL"  # set where DVC's remote may hold what this machine lacks: restore before computing
 
 
 def main() -> None:
@@ -136,18 +137,25 @@ def _quietly(act: Callable[[], None]) -> None:
 def reproduce(root: Path, name: str, force: bool, stop: CommandStop) -> dict[str, Any]:
     """Reproduce one stage; return its JSON answer.
 
-    `status` is executed, restored (from DVC's run cache), unchanged or failed; `seconds` what the commands took,
-    `record` what tracking keeps, `error` one line, `retry` whether another attempt can help.
+    `status` is executed, restored (from DVC's run cache, with MODELPRESS_PULL the remote's too), unchanged or failed;
+    `seconds` what the commands took, `record` what tracking keeps, `error` one line, `retry` whether another attempt
+    can help.
     """
     seconds: list[float] = []
     wrap_commands(lambda run: _timed_command(run, seconds, stop))
     try:
-        stages = open_repo(root).reproduce(targets=[name], single_item=True, force=force)
+        repo = open_repo(root)
+        stages = repo.reproduce(targets=[name], single_item=True, force=force, pull=_may_pull(repo, name))
         status = "unchanged" if not stages else "executed" if seconds else "restored"
         return {"status": status, "seconds": sum(seconds), "record": _record(stages[0]) if stages else {}}
     except Exception as error:
         cause = root_cause(error)
         return {"status": "failed", "seconds": sum(seconds), "error": str(cause), "retry": _worth_a_retry(cause)}
+
+
+def _may_pull(repo: Any, name: str) -> bool:
+    """Return whether the remote can hold what the stage makes; what DVC does not cache it would take for made."""
+    return bool(os.environ.get(PULL_VARIABLE)) and all(out.use_cache for out in repo.stage.collect(name)[0].outs)
 
 
 def _worth_a_retry(cause: BaseException) -> bool:

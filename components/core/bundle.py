@@ -5,16 +5,27 @@ Torch-free and standard library only: an edge device loads it too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import ModelpressError
-from components.core.files import read_json, sha256_file, write_json
+from components.core.files import sha256_file, write_json
+from components.core.onnx_external_data import external_locations
+from components.core.sealed_folder import is_inside, verify
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+SIGNATURE = "model.sig"  # beside the manifest where a bundle is signed (deploy/signing.py); it vouches for the manifest
+MANIFEST_BYTES = 4 * 2**20  # a real one has a few thousand
+
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("task", "recipe", "variant", "parent", "precision", "runtime", "predictor"), str),
+    **dict.fromkeys(("options", "graphs", "parity", "lineage", "files"), dict),
+    "parameters": int,
+}
 
 
 @dataclass(frozen=True)
@@ -67,19 +78,23 @@ class Bundle:
     def load(cls, root: Path) -> Bundle:
         """Read a bundle after checking that it holds exactly the files its manifest names, unchanged.
 
+        A signature may lie beside the manifest; whose it is, `deploy.signing` checks.
+
         Raises:
-            ModelpressError: no bundle there, a changed, missing, linked or unknown file, or a newer schema.
+            ModelpressError: no bundle there, a changed, missing, linked or unknown file, a graph that is not among
+                the files or takes weights from what is not, or a newer schema.
         """
-        if not (root / MANIFEST).is_file():
-            raise ModelpressError(f"{root}: not a bundle (no {MANIFEST}); `modelpress status` lists the packaged ones")
-        manifest = _parse(read_json(root / MANIFEST), root)
-        _verify(root, manifest.files)
+        manifest = _parse(_read_manifest(root), root)
+        verify(root, manifest.files, exempt=(MANIFEST, SIGNATURE))
+        for graph in manifest.graphs.values():
+            _check_graph(root, graph.file, manifest.files)
         return cls(root, manifest)
 
     @classmethod
     def save(cls, root: Path, manifest: Manifest) -> Bundle:
         """Write the manifest over the files that stand in `root` already, with their digests."""
-        names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() and p != root / MANIFEST)
+        present = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+        names = sorted(present - {MANIFEST, SIGNATURE})
         sealed = Manifest(**{**vars(manifest), "files": {name: sha256_file(root / name) for name in names}})
         write_json(root / MANIFEST, asdict(sealed))
         return cls(root, sealed)
@@ -98,35 +113,55 @@ def _is_payload(name: str) -> bool:
     return name.endswith(".onnx") or name.startswith("assets/")
 
 
+def _read_manifest(root: Path) -> Any:
+    path = root / MANIFEST
+    if path.is_symlink() or not path.is_file():
+        raise ModelpressError(f"{root}: not a bundle (no {MANIFEST}); `modelpress status` lists the packaged ones")
+    if path.stat().st_size > MANIFEST_BYTES:
+        raise ModelpressError(f"{path}: {path.stat().st_size} bytes, a manifest has at most {MANIFEST_BYTES}")
+    try:
+        return json.loads(path.read_bytes().decode(), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise ModelpressError(f"{path}: not a JSON file ({error})") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that stands twice: two readers might each believe another one."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    return found
+
+
 def _parse(raw: Any, root: Path) -> Manifest:
     try:
         if raw["schema_version"] != SCHEMA_VERSION:
             raise ModelpressError(
-                f"{root}: manifest schema {raw['schema_version']}, this modelpress reads {SCHEMA_VERSION}"
+                f"{root}: manifest schema {raw['schema_version']!r}, this modelpress reads {SCHEMA_VERSION}"
             )
-        graphs = {
-            name: GraphInfo(
-                graph["file"],
-                tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in graph["inputs"]),
-                tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in graph["outputs"]),
-                graph["opset"],
-            )
-            for name, graph in raw["graphs"].items()
-        }
-        return Manifest(**{**raw, "graphs": graphs})
+        for name, kind in _KINDS.items():
+            if name in raw and not isinstance(raw[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
+        return Manifest(**{**raw, "graphs": {name: _graph(graph) for name, graph in raw["graphs"].items()}})
     except (KeyError, TypeError, AttributeError) as error:
-        raise ModelpressError(f"{root / MANIFEST}: malformed manifest ({type(error).__name__}: {error})") from None
+        reason = " ".join(str(error).split())
+        raise ModelpressError(f"{root / MANIFEST}: malformed manifest ({type(error).__name__}: {reason})") from None
 
 
-def _verify(root: Path, files: Mapping[str, str]) -> None:
-    for name, digest in files.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise ModelpressError(f"{root}: manifest names {name!r}, which is outside the bundle")
-        path = root / name
-        if path.is_symlink() or not path.is_file():
-            raise ModelpressError(f"{path}: named in the manifest but missing; package the variant again")
-        if sha256_file(path) != digest:
-            raise ModelpressError(f"{path}: sha256 differs from the manifest; the bundle was changed after packaging")
-    unknown = {p.relative_to(root).as_posix() for p in root.rglob("*") if not p.is_dir()} - {MANIFEST, *files}
-    if unknown:
-        raise ModelpressError(f"{root}: {sorted(unknown)[0]} is not in the manifest; remove it or package again")
+def _graph(raw: Mapping[str, Any]) -> GraphInfo:
+    inputs, outputs = (
+        tuple(TensorInfo(tensor["name"], tensor["dtype"], tuple(tensor["shape"])) for tensor in raw[side])
+        for side in ("inputs", "outputs")
+    )
+    if not isinstance(raw["file"], str):
+        raise TypeError("a graph's file is no str")
+    return GraphInfo(raw["file"], inputs, outputs, raw["opset"])
+
+
+def _check_graph(root: Path, file: str, files: Mapping[str, str]) -> None:
+    """Refuse a graph that is not sealed, and one whose weights would come from a file that is not."""
+    if file not in files:
+        raise ModelpressError(f"{root}: graph {file!r} is not among the manifest's files; package the variant again")
+    for location in external_locations(root / file):
+        if not is_inside(location) or str(PurePosixPath(file).parent / location) not in files:
+            raise ModelpressError(f"{root / file}: takes weights from {location!r}, which is not a file of the bundle")

@@ -19,6 +19,7 @@ from components.inference.session import Session
 BATCH = 64
 TOP = 5  # labels of an answer
 DIGITS = 4  # of a probability: more would differ between two machines' sums
+MOST_PIXELS = 32_000_000  # what a phone's camera takes, 100 MB unpacked
 FORMATS = ("PNG", "JPEG")  # what is asked to parse bytes from outside
 MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
 
@@ -76,11 +77,15 @@ def open_picture(text: str, channels: int, size: tuple[int, int] | None = None) 
     name, content = f"{text[:30]}..." if text.startswith("data:") else text, _content(text)
     try:
         with Image.open(content, formats=FORMATS) as file:
+            if file.width * file.height > MOST_PIXELS:  # known from the head, before anything is unpacked
+                raise ModelpressError(f"{name}: {file.width} x {file.height} pixels, at most {MOST_PIXELS:,} in all")
             picture = ImageOps.exif_transpose(file).convert(MODES[channels])
     except FileNotFoundError:
         raise ModelpressError(f"{name}: no such file; give a PNG or JPEG file, or a data URL") from None
     except UnidentifiedImageError:
         raise ModelpressError(f"{name}: neither a PNG nor a JPEG picture") from None
+    except ModelpressError:
+        raise
     except Exception as error:  # Pillow's parsers raise almost anything on damaged bytes
         raise ModelpressError(f"{name}: a broken PNG or JPEG picture ({error})") from None
     if size is not None and picture.size != size:

@@ -27,7 +27,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def predict(self, inputs: list[Any]) -> list[Any]:
-        """Return one answer an input, in their order."""
+        """Return one answer an input, in their order; servers call it from several threads at once."""
 
     @abstractmethod
     def count_units(self, answers: list[Any]) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-__all__ = ["download_bundle", "promote", "register_if_new", "rollback", "versions"]
+__all__ = ["download_bundle", "promote", "register_if_new", "rollback", "upload_signature", "versions"]
 
 CHAMPION = "champion"
 # How much lower (relative) a new champion's quality may be than the current one's: the same tie `select` allows.
@@ -103,6 +103,21 @@ def download_bundle(root: Path, uri: str) -> Path:
     Raises:
         ModelpressError: not such a URI, no such model, version or alias, or a damaged bundle.
     """
+    client, version = _named(root, uri)
+    return _verified_bundle(client, root, version).root
+
+
+def upload_signature(root: Path, uri: str, signature: Path) -> None:
+    """Put a bundle's signature beside its registered files; the manifest, and so the version, stays the same.
+
+    Raises:
+        ModelpressError: not such a URI, no such model, version or alias.
+    """
+    client, version = _named(root, uri)
+    client.log_artifact(version.run_id, str(signature), BUNDLE_ARTIFACT)
+
+
+def _named(root: Path, uri: str) -> tuple[MlflowClient, ModelVersion]:
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
     if match is None:
         raise ModelpressError(f"{uri}: not a registered bundle; write models:/RECIPE@champion or models:/RECIPE/3")
@@ -111,7 +126,7 @@ def download_bundle(root: Path, uri: str) -> Path:
     if alias and alias not in model.aliases:
         next_step = f"`modelpress promote {recipe}` makes one" if alias == CHAMPION else "see `modelpress versions`"
         raise ModelpressError(f"{uri}: {recipe} has no {alias} yet; {next_step}")
-    return _verified_bundle(client, root, _version(client, recipe, int(model.aliases[alias] if alias else number))).root
+    return client, _version(client, recipe, int(model.aliases[alias] if alias else number))
 
 
 def _registered(root: Path, recipe: str) -> tuple[MlflowClient, RegisteredModel]:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,3 +143,14 @@ def test_damaged_picture_is_read_or_refused_but_breaks_nothing(data: st.DataObje
     except ModelpressError:
         return
     assert (found.shape, found.dtype) == ((8, 8, 3), np.uint8)
+
+
+def test_picture_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
+    head = struct.pack(">II5B", 9000, 9000, 8, 2, 0, 0, 0)
+    chunks = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", head), (b"IDAT", b"x"))
+    ]
+    data = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+    with pytest.raises(ModelpressError, match="9000 x 9000 pixels"):
+        open_picture(f"data:image/png;base64,{data}", channels=3)

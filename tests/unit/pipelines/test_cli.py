@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from tests.workspace import REPOSITORY
 
-COMMANDS = ["run", "status", "report", "ui", "predict", "schedule", "promote", "rollback", "versions"]
+COMMANDS = [
+    "run", "status", "report", "ui", "predict", "schedule", "promote", "rollback", "versions", "serve",
+    "sign", "verify", "pack", "unpack", "export-triton", "export-web", "export-edge",
+]  # fmt: skip
 
 
 def modelpress(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

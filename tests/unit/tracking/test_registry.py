@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.core.bundle import Bundle
+from components.core.bundle import SIGNATURE, Bundle
 from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json
-from components.tracking.registry import download_bundle, promote, register_if_new, rollback, versions
+from components.tracking.registry import (
+    download_bundle,
+    promote,
+    register_if_new,
+    rollback,
+    upload_signature,
+    versions,
+)
 from components.tracking.store import connect, tracking_uri
 
 RECIPE = "tiny"
@@ -64,6 +71,17 @@ def test_changed_bundle_becomes_a_new_version_and_is_downloaded_whole(root: Path
     assert (
         Bundle.load(download_bundle(root, f"models:/{RECIPE}/1")).manifest.files != Bundle.load(folder).manifest.files
     )
+
+
+def test_signature_joins_a_registered_version_and_comes_with_its_next_download(root: Path, select_bundle) -> None:
+    select_bundle()
+    register_if_new(root, RECIPE)
+    copy = download_bundle(root, f"models:/{RECIPE}/1")
+    write_json(copy / SIGNATURE, {"a": "signature"})
+    upload_signature(root, f"models:/{RECIPE}/1", copy / SIGNATURE)
+    shutil.rmtree(copy)
+    assert read_json(download_bundle(root, f"models:/{RECIPE}/1") / SIGNATURE) == {"a": "signature"}
+    assert len(versions(root, RECIPE)) == 1
 
 
 def test_damaged_local_copy_is_downloaded_again(root: Path, select_bundle) -> None:

@@ -1,0 +1,200 @@
+"""Throughput and latency of one int8 bundle behind three servers: ours, `mlflow models serve`, and LitServe.
+
+    python -m benchmarks.serving [BUNDLE]      (a folder, variant or recipe; writes benchmarks/results/serving.json)
+
+All three call the same predictor on as many cores, ours and LitServe's with the same batching limits. They run at the
+same time and take turns within each round, idle while another is asked; ratios are medians over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from benchmarks.http_load import ask
+from components.core.files import read_json, write_json
+from components.core.threads import threads
+from pipelines.bundle_names import find_bundle
+
+CONNECTIONS = (1, 16, 64)
+PATIENCE_S = 300
+OURS = "modelpress"
+
+
+@dataclass(frozen=True)
+class System:
+    """How a server is started and asked. question, answer: one text in, one text out."""
+
+    path: str
+    command: Callable[[Path, int, int], list[str]]
+    question: Callable[[str], Any]
+    answer: Callable[[Any], str]
+
+
+def _peer(kind: str) -> Callable[[Path, int, int], list[str]]:
+    return lambda bundle, port, cores: ["-m", f"benchmarks.{kind}_peer", str(bundle), str(port), str(cores)]
+
+
+def systems(variant: str) -> dict[str, System]:
+    """Return the servers by name."""
+    return {
+        OURS: System(
+            f"/predict/{variant}",
+            lambda bundle, port, cores: [
+                "-m", "pipelines.cli", "serve", str(bundle), "--port", str(port), "--threads", str(cores),
+            ],
+            lambda text: {"inputs": [text]},
+            lambda answer: answer["answers"][0],
+        ),
+        "mlflow": System(
+            "/invocations", _peer("mlflow"), lambda text: {"inputs": [text]}, lambda answer: answer["predictions"][0]
+        ),
+        "litserve": System(
+            "/predict", _peer("litserve"), lambda text: {"input": text}, lambda answer: answer["output"]
+        ),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Start the servers, let them take turns, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", nargs="?", default="tatoeba-student-int8")
+    parser.add_argument("--requests", type=int, default=2000, help="per round, server and number of connections")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serving.json"))
+    options = parser.parse_args()
+    bundle = find_bundle(Path.cwd(), options.bundle).resolve()
+    variant = read_json(bundle / "manifest.json")["variant"]
+    texts = [example["input"] for example in read_json(bundle / "golden.json")["examples"]]
+    with ExitStack() as stack:
+        urls = {
+            name: stack.enter_context(running(name, system, bundle, texts[0]))
+            for name, system in systems(variant).items()
+        }
+        rounds = take_turns(systems(variant), urls, texts, options.requests, options.rounds)
+    result = summarize(variant, rounds, options.requests)
+    write_json(options.out, result)
+    print(result["ratios"])
+
+
+@contextmanager
+def running(name: str, system: System, bundle: Path, text: str) -> Iterator[str]:
+    """Start a server and yield its URL once it has answered."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *system.command(bundle, port, threads())],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}{system.path}"
+    try:
+        _wait(name, process, url, system.question(text))
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait(name: str, process: subprocess.Popen[bytes], url: str, question: Any) -> None:
+    ends = time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends and process.poll() is None:
+        try:
+            if requests.post(url, json=question, timeout=30).ok:
+                return
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.2)
+    raise SystemExit(f"{name} does not answer at {url}")
+
+
+def take_turns(
+    known: dict[str, System], urls: dict[str, str], texts: list[str], count: int, rounds: int
+) -> list[dict[str, dict[str, Any]]]:
+    """Return the figures of every server and number of connections, a row a round; each round begins with another."""
+    results = []
+    for number in range(rounds):
+        names = [*known][number % len(known) :] + [*known][: number % len(known)]
+        row: dict[str, dict[str, Any]] = {name: {} for name in names}
+        for connections in CONNECTIONS:
+            for name in names:
+                row[name][f"connections_{connections}"] = _measure(known[name], urls[name], texts, connections, count)
+        print(f"round {number + 1}/{rounds}: {row}", flush=True)
+        results.append(row)
+    return results
+
+
+def _measure(system: System, url: str, texts: list[str], connections: int, count: int) -> dict[str, float]:
+    load = asyncio.run(
+        ask(
+            url,
+            lambda number: system.question(texts[number % len(texts)]),
+            connections,
+            lambda begun: begun < count,
+            lambda number, answer: isinstance(system.answer(answer), str),
+        )
+    )
+    return load.figures()
+
+
+def summarize(variant: str, rounds: list[dict[str, dict[str, Any]]], count: int) -> dict[str, Any]:
+    """Return medians over rounds, and of the ratios within a round: throughput ours / theirs, p99 theirs / ours."""
+    from components.evaluation.hardware import describe
+
+    names, keys = [OURS, *(name for name in rounds[0] if name != OURS)], [f"connections_{n}" for n in CONNECTIONS]
+
+    def median(name: str, key: str, figure: str) -> float:
+        return round(statistics.median(row[name][key][figure] for row in rounds), 2)
+
+    def ratio(name: str, key: str, figure: str, upside: bool) -> float:
+        pairs = [(row[OURS][key][figure], row[name][key][figure]) for row in rounds]
+        return round(statistics.median(a / b if upside else b / a for a, b in pairs), 3)
+
+    return {
+        "variant": variant,
+        "systems": {
+            name: {
+                key: {
+                    **{f: median(name, key, f) for f in ("requests_per_second", "p50_ms", "p99_ms")},
+                    **{f: sum(row[name][key][f] for row in rounds) for f in ("failed", "wrong")},
+                }
+                for key in keys
+            }
+            for name in names
+        },
+        "ratios": {
+            f"{OURS} / {name}": {
+                key: {
+                    "throughput": ratio(name, key, "requests_per_second", True),
+                    "p99_shorter_by": ratio(name, key, "p99_ms", False),
+                }
+                for key in keys
+            }
+            for name in names[1:]
+        },
+        "rounds": len(rounds),
+        "requests_a_round": count,
+        "cores": threads(),
+        "hardware": describe(),
+    }
+
+
+if __name__ == "__main__":
+    main()

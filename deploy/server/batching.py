@@ -1,0 +1,167 @@
+"""Inputs that arrive one by one are answered together: one call of the predictor for many requests.
+
+A batch starts as soon as as many inputs wait as the last batch held, so a lone client never waits and many clients find
+each other again; at the latest it starts `max_delay_ms` after its first input came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.core.errors import ModelpressError
+from deploy.server.refusals import Refusal, queue_full, timed_out
+from deploy.server.settings import Settings
+from deploy.server.workers import Workers
+
+log = logging.getLogger("modelpress.batching")
+
+
+@dataclass(eq=False)
+class _Waiting:
+    input: Any
+    arrived: float
+    answer: asyncio.Future[Any] = field(repr=False)
+
+
+class Batcher:
+    """One model's queue. Lives on one event loop; `predict` runs on a worker."""
+
+    def __init__(
+        self,
+        name: str,
+        predict: Callable[[list[Any]], list[Any]],
+        workers: Workers,
+        settings: Settings,
+        on_batch: Callable[[int, float], None] = lambda size, waited: None,
+    ) -> None:
+        self._name, self._predict, self._workers, self._settings = name, predict, workers, settings
+        self._on_batch = on_batch  # told the size of each batch and how long its first input waited, in seconds
+        self._queue: deque[_Waiting] = deque()
+        self._wanted = 1  # how many waiting inputs start a batch: as many as the last one held
+        self._some, self._enough = asyncio.Event(), asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._task = asyncio.create_task(self._dispatch())
+
+    def __len__(self) -> int:
+        """Return how many inputs wait."""
+        return len(self._queue)
+
+    async def answer(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return an answer for each input.
+
+        Raises:
+            Refusal: 429 no room for them, 400 an input the predictor can't answer, 504 not in time.
+        """
+        if len(inputs) > self._settings.queue:
+            raise Refusal(
+                413, f"{self._name}: {len(inputs)} inputs at once, at most {self._settings.queue}; split them"
+            )
+        if len(self._queue) + len(inputs) > self._settings.queue:
+            raise queue_full(self._name)
+        loop = asyncio.get_running_loop()
+        waiting = [_Waiting(item, loop.time(), loop.create_future()) for item in inputs]
+        self._queue.extend(waiting)
+        self._some.set()
+        if len(self._queue) >= self._wanted:
+            self._enough.set()
+        return await self._outcome(waiting)
+
+    async def _outcome(self, waiting: list[_Waiting]) -> list[Any]:
+        futures = [item.answer for item in waiting]
+        try:
+            await asyncio.wait(futures, timeout=self._settings.timeout_s)
+            if not all(future.done() for future in futures):
+                raise timed_out(self._name, self._settings.timeout_s)
+        finally:  # also when the client has gone: what was not begun never will be
+            for future in futures:
+                future.cancel()
+        answers = [future.result() for future in futures]
+        for number, answer in enumerate(answers):
+            if isinstance(answer, _Failure):
+                raise Refusal(400, f"inputs[{number}]: {answer.reason}")
+        return answers
+
+    async def close(self) -> None:
+        """Answer all that waits, then end."""
+        self._closed = True
+        self._some.set()
+        self._enough.set()
+        await self._task
+        await asyncio.gather(*self._running)
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._some.wait()
+            await self._wait_for_more()
+            await self._workers.take()  # while all are busy, others may still join
+            batch = self._next_batch()
+            if batch:
+                task = asyncio.create_task(self._run(batch))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+                continue
+            self._workers.give_back()
+            if self._closed:
+                return
+
+    async def _wait_for_more(self) -> None:
+        loop, delay = asyncio.get_running_loop(), self._settings.max_delay_ms / 1000
+        while self._queue and len(self._queue) < self._wanted and not self._closed:
+            left = self._queue[0].arrived + delay - loop.time()
+            if left <= 0:
+                return
+            self._enough.clear()
+            try:
+                await asyncio.wait_for(self._enough.wait(), left)
+            except TimeoutError:
+                return
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        while self._queue and len(batch) < self._settings.max_batch:
+            item = self._queue.popleft()
+            if not item.answer.done():
+                batch.append(item)
+        if not self._queue and not self._closed:
+            self._some.clear()
+        return batch
+
+    async def _run(self, batch: list[_Waiting]) -> None:
+        waited = asyncio.get_running_loop().time() - batch[0].arrived
+        try:
+            answers = await self._workers.run(answer_all, self._predict, [item.input for item in batch])
+        finally:
+            self._workers.give_back()
+        self._wanted = len(batch)
+        self._on_batch(len(batch), waited)
+        for item, answer in zip(batch, answers, strict=True):
+            if not item.answer.done():
+                item.answer.set_result(answer)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Stands in the place of an answer the predictor could not give."""
+
+    reason: str
+
+
+def answer_all(predict: Callable[[list[Any]], list[Any]], inputs: list[Any]) -> list[Any]:
+    """Return an answer for each input; where the batch fails, each gets its own try, so that one can't spoil all."""
+    try:
+        answers = predict(inputs)
+        if len(answers) != len(inputs):
+            raise ModelpressError(f"{len(answers)} answers to {len(inputs)} inputs")
+        return list(answers)
+    except Exception as error:
+        if len(inputs) == 1:
+            log.warning("an input failed", exc_info=error)
+            known = isinstance(error, ModelpressError)  # written for who gave the input; other texts are not
+            return [_Failure(str(error) if known else "the model can't answer it")]
+    return [answer for item in inputs for answer in answer_all(predict, [item])]

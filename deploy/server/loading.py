@@ -1,0 +1,53 @@
+"""From a folder to a model that may answer: verified, checked against its golden examples, warm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.core.bundle import MANIFEST, Bundle, Manifest
+from components.core.errors import ModelpressError
+from components.core.files import sha256_file
+from components.inference import Predictor, load_predictor
+from deploy.server.golden import Example, check_golden, kind_of, read_examples
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version of a model, ready to answer. digest: sha256 of its manifest, which vouches for all its files.
+
+    kinds: what its golden inputs are, in words; it is asked for nothing else.
+    """
+
+    name: str
+    version: str
+    digest: str
+    manifest: Manifest
+    predictor: Predictor
+    examples: tuple[Example, ...]
+    kinds: frozenset[str]
+
+
+def load_model(name: str, version: str, folder: Path, check: Callable[[Path], None]) -> Model:
+    """Load a bundle; what is not as it was packaged never answers. Takes seconds, so never on the event loop.
+
+    check: called with the folder first (a signature, where one is required).
+
+    Raises:
+        ModelpressError: a changed file, a graph that can't be loaded, or answers that are not the golden ones.
+    """
+    check(folder)
+    manifest = Bundle.load(folder).manifest
+    examples = read_examples(folder)
+    predictor = load_predictor(folder, threads=1)
+    try:
+        check_golden(predictor, examples, manifest.precision, f"{name} {version}")
+        predictor.predict([examples[0].input])  # a lone request is warm too
+    except ModelpressError:
+        raise
+    except Exception as error:  # whatever a broken graph or asset makes the predictor raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelpressError(f"{name} {version}: fails on its golden examples ({reason})") from error
+    kinds = frozenset(kind_of(example.input) for example in examples)
+    return Model(name, version, sha256_file(folder / MANIFEST), manifest, predictor, examples, kinds)

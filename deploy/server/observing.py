@@ -1,0 +1,55 @@
+"""Around every request: a line in the log, a count in the metrics, and no exception that leaves as anything but 500."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deploy.server.metrics import Metrics
+from deploy.server.requests import ANSWERED_BY, json_response
+
+log = logging.getLogger("modelpress.requests")
+_QUIET = ("/v2/health/live", "/v2/health/ready", "/metrics")  # probes would fill the log
+_NOBODY = {"model": "", "version": "", "role": ""}
+
+
+class Observed:
+    """ASGI middleware, outermost."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, watch the response's status, account for both."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            log.exception("a request failed")
+            if not status:
+                await json_response({"error": "internal error; the server's log has it"}, 500)(scope, receive, watched)
+        finally:
+            self._account(scope, status, time.perf_counter() - began)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        answered = scope.get(ANSWERED_BY, _NOBODY)
+        route: Any = getattr(scope.get("route"), "path", "other")
+        self._metrics.requests.labels(route, *answered.values(), str(status)).inc()
+        self._metrics.latency.labels(route, answered["model"]).observe(seconds)
+        if route not in _QUIET:
+            log.info("request", extra={"fields": {
+                "method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2), **answered,
+            }})  # fmt: skip

@@ -1,0 +1,1 @@
+"""Bundles as models of NVIDIA Triton Inference Server."""
