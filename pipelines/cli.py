@@ -25,6 +25,9 @@ Recipes = Annotated[
     list[str] | None, typer.Argument(help="Recipes of params.yaml; its `default` without.", show_default=False)
 ]
 Recipe = Annotated[str, typer.Argument(help="A recipe of params.yaml.")]
+Promote = Annotated[
+    bool, typer.Option("--promote", help="Make a newly registered version the champion, if it passes the gate.")
+]
 
 
 @app.command()
@@ -36,6 +39,7 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage, changed or not.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Stages at a time; each gets its share of the cores.")] = 1,
+    promote: Promote = False,
 ) -> None:
     """Bring recipes up to date: fetch, prepare, train, compress, export, evaluate, package, measure, select, report.
 
@@ -50,7 +54,7 @@ def run(
     with console.status("Checking params.yaml"):
         params = run_command.load_checked_params(root)
     chosen = run_command.chosen_recipes(params, recipes or [], every)
-    raise typer.Exit(run_command.run(root, run_command.RunOptions(chosen, jobs, force), console))
+    raise typer.Exit(run_command.run(root, run_command.RunOptions(chosen, jobs, force, promote), console))
 
 
 @app.command()
@@ -153,6 +157,7 @@ def schedule(
     recipe: Recipe,
     cron: Annotated[str, typer.Option(help="When, in cron's five fields, UTC.")],
     jobs: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    promote: Promote = False,
 ) -> None:
     """Run a recipe again and again from this machine, as a Prefect deployment, until Ctrl-C.
 
@@ -160,7 +165,7 @@ def schedule(
     """
     from pipelines.schedule_command import serve
 
-    serve(Path.cwd(), recipe, cron, jobs, Console())
+    serve(Path.cwd(), recipe, cron, {"jobs": jobs, "promote": promote}, Console())
 
 
 @app.command()

@@ -66,6 +66,7 @@ def pipeline(
     jobs: int = 1,
     force: bool = False,
     track: bool = True,
+    promote: bool = False,
 ) -> dict[str, str]:
     """Bring recipes up to date in the current folder; return {stage: Completed, Cached or Restored}.
 
@@ -75,6 +76,7 @@ def pipeline(
         jobs: stages at a time; above one, each gets its share of the cores.
         force: run every stage, changed or not.
         track: record executed stages in MLflow.
+        promote: make a newly registered version the champion, if it passes the gate.
 
     Raises:
         PipelineFailed: stages failed.
@@ -88,7 +90,7 @@ def pipeline(
             _mark_crashed(abandoned)
         plan = read_plan(root, targets or targets_of(chosen, params) or None)
         before = stage_order(root)
-        walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track)
+        walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track, promote=promote)
         try:
             outcomes = walk.go()
         finally:
@@ -118,9 +120,10 @@ class _Walk:
 
     def __init__(
         self, root: Path, plan: Mapping[str, PlannedStage], params: Params, chosen: Sequence[str],
-        *, jobs: int, force: bool, track: bool,
+        *, jobs: int, force: bool, track: bool, promote: bool,
     ) -> None:  # fmt: skip
         self.root, self.plan, self.params, self.jobs, self.force = root, dict(plan), params, jobs, force
+        self.promote = promote
         self.view: RunView = current_view()
         self.host = StageHost(root)
         owners = {name: recipe_of(stage, params, chosen) if track else None for name, stage in plan.items()}
@@ -196,7 +199,20 @@ class _Walk:
             return Completed(name="Cached", message="registered already")
         self.view.running(name)
         version = register_if_new(self.root, recipe)
-        return Completed(message=f"version {version}" if version else "registered already")
+        if version is None:
+            return Completed(message="registered already")
+        return Completed(message=f"version {version}{self._promoted(recipe, version) if self.promote else ''}")
+
+    def _promoted(self, recipe: str, version: int) -> str:
+        """Make a version the champion unless the gate refuses it, which fails no run: the one before goes on."""
+        from components.tracking.registry import promote
+
+        try:
+            promote(self.root, recipe, version)
+        except ModelpressError as refusal:
+            get_run_logger().warning(str(refusal))
+            return f", {refusal}"
+        return ", champion"
 
     def _task(self, name: str) -> Any:
         step = self.register if self.plan[name].family == "register" else self.attempt

@@ -35,6 +35,7 @@ class RunOptions:
     recipes: Sequence[str]
     jobs: int
     force: bool
+    promote: bool
 
 
 def apply_settings(root: Path, assignments: Sequence[str], console: Console) -> None:
@@ -112,7 +113,7 @@ def run(root: Path, options: RunOptions, console: Console) -> int:
     view = LiveView(console) if console.is_terminal else PlainView(console)
     try:
         with viewing(view), view.shown():
-            pipeline(recipes=list(options.recipes), jobs=options.jobs, force=options.force)
+            pipeline(recipes=list(options.recipes), jobs=options.jobs, force=options.force, promote=options.promote)
     except PipelineFailed:
         show_failures(view, console)
         return 1

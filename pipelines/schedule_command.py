@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -13,8 +15,10 @@ from pipelines.dag import targets_of
 from pipelines.prefect_server import known_server, set_prefect_defaults
 
 
-def serve(root: Path, recipe: str, cron: str, jobs: int, console: Console) -> None:
+def serve(root: Path, recipe: str, cron: str, parameters: Mapping[str, Any], console: Console) -> None:
     """Serve the deployment; each run is a process of its own in this folder, logged in Prefect.
+
+    parameters: of the flow, beside the recipe.
 
     Raises:
         ModelpressError: no such recipe, no cron expression, no Prefect server.
@@ -28,6 +32,7 @@ def serve(root: Path, recipe: str, cron: str, jobs: int, console: Console) -> No
         )
     os.environ["PREFECT_API_URL"] = address
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"  # nothing else shows what goes on here
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.client.schemas.schedules import CronSchedule
 
     from pipelines.flow import pipeline
@@ -39,4 +44,11 @@ def serve(root: Path, recipe: str, cron: str, jobs: int, console: Console) -> No
     console.print(
         f"{recipe} runs at {cron} (UTC); see {address.removesuffix('/api')}. Ctrl-C ends the schedule.", highlight=False
     )
-    pipeline.serve(name=recipe, cron=cron, parameters={"recipes": [recipe], "jobs": jobs}, pause_on_shutdown=False)
+    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    pipeline.serve(
+        name=recipe,
+        cron=cron,
+        parameters={"recipes": [recipe], **parameters},
+        global_limit=one,  # a run that finds the one before still going is cancelled: the next will see the new data
+        pause_on_shutdown=False,
+    )

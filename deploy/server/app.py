@@ -39,6 +39,7 @@ def create_app(references: list[Reference], settings: Settings, supplier: Suppli
 
     app = FastAPIOffline(
         redoc_url=None,
+        redirect_slashes=False,  # a redirect has no body to say anything in
         title="modelpress",
         version=VERSION,
         description="Bundles at work. POST /predict/MODEL answers people, /v2 speaks the Open Inference Protocol.",

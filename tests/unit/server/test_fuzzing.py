@@ -123,6 +123,13 @@ def test_refusal_is_one_line_without_paths(server: ModelServer, paths: list[str]
             assert leak not in error.replace(path, "")
 
 
+@pytest.mark.parametrize("path", ["/predict/", f"{PREDICT}/", "/models/", "/docs/"])  # once answered by a redirect
+def test_slash_too_many_is_refused_with_a_word(server: ModelServer, path: str) -> None:
+    status, text = send(server, path, b'{"inputs": ["w1"]}', {})
+    assert status in (404, 405)
+    assert "error" in json.loads(text)
+
+
 def send(server: ModelServer, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     """Send it as it is: no client library tidies the path up."""
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
