@@ -1,6 +1,7 @@
 """`make bench`: every benchmark after the other, nothing beside them, then docs/results.md.
 
-The decode benchmark needs the recipe tanaka-transformer to be up to date (`modelpress run tanaka-transformer`).
+The decode benchmark needs the recipe tanaka-transformer to be up to date (`modelpress run tanaka-transformer`), the
+serving benchmark the default one (`modelpress run`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from benchmarks.results import keep_recipe, write_results
 def main() -> None:
     """Run what can be run here; a benchmark that fails is named and the rest goes on."""
     failed = []
-    commands = [["benchmarks.orchestration"], ["benchmarks.kill_points"]]
+    commands = [
+        ["benchmarks.orchestration"],
+        ["benchmarks.serving_swaps"],
+        ["benchmarks.binary_addition"],
+        ["benchmarks.kill_points"],
+    ]
+    if Path("metrics/tatoeba-transformer/selection.json").is_file():
+        commands.insert(0, ["benchmarks.serving"])
+    else:
+        print("skipping benchmarks.serving: `modelpress run` makes the bundle that it serves", flush=True)
     if Path("models/tanaka-transformer/model.safetensors").is_file():
         commands.insert(0, ["benchmarks.decode", "tanaka-transformer"])
     else:

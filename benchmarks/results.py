@@ -136,8 +136,43 @@ def _binary_addition(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _serving(result: Mapping[str, Any]) -> list[str]:
+    speed = [
+        [f"{name}, {key.removeprefix('connections_')}", *(f"{row[f]:,.1f}" for f in _SPEED), f"{row['failed']}"]
+        for name, rows in result["systems"].items()
+        for key, row in rows.items()
+    ]
+    ratios = [
+        [name, *(f"{row['throughput']:.2f}x / {row['p99_shorter_by']:.2f}x" for row in rows.values())]
+        for name, rows in result["ratios"].items()
+    ]
+    return [
+        "## Serving",
+        f"`python -m benchmarks.serving {result['variant']}`: {result['requests_a_round']:,} requests a round, medians "
+        f"of {result['rounds']} rounds in which the servers take turns, {result['cores']} cores for server and clients. "
+        f"{_machine(result['hardware'])}.",
+        _table(["server, connections", "requests/s", "p50 ms", "p99 ms", "failed"], speed),
+        _table(["throughput / p99 shorter by", *(f"{n} connections" for n in (1, 16, 64))], ratios),
+    ]
+
+
+_SPEED = ("requests_per_second", "p50_ms", "p99_ms")
+
+
+def _serving_swaps(result: Mapping[str, Any]) -> list[str]:
+    return [
+        "## A champion that moves under load",
+        f"`python -m benchmarks.serving_swaps`: {result['requests']:,} requests at {result['connections']} connections "
+        f"while the champion was swapped {result['swaps']} times, rolled back {result['rollbacks']} times and "
+        f"{result['damaged_versions_refused']} damaged version refused: {result['failed']} failed, {result['wrong']} "
+        f"wrong answers; a rollback was live after {result['rollback_live_after_s']['max']} s at most.",
+    ]
+
+
 _SECTIONS = {
     "decode": _decode,
+    "serving": _serving,
+    "serving_swaps": _serving_swaps,
     "orchestration": _orchestration,
     "kill_points": _kill_points,
     "binary_addition": _binary_addition,
