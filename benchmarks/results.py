@@ -149,7 +149,7 @@ def _serving(result: Mapping[str, Any]) -> list[str]:
     return [
         "## Serving",
         f"`python -m benchmarks.serving {result['variant']}`: {result['requests_a_round']:,} requests a round, medians "
-        f"of {result['rounds']} rounds in which the servers take turns, {result['cores']} cores for server and clients. "
+        f"of {result['rounds']} rounds in which the servers take turns, on {result['cores']} cores, clients included. "
         f"{_machine(result['hardware'])}.",
         _table(["server, connections", "requests/s", "p50 ms", "p99 ms", "failed"], speed),
         _table(["throughput / p99 shorter by", *(f"{n} connections" for n in (1, 16, 64))], ratios),
