@@ -147,9 +147,12 @@ def make_workspace(root: Path, variants: Collection[str] = ()) -> Path:
 
 
 def workspace_environment(root: Path) -> dict[str, str]:
-    """Return the environment for commands in a workspace: its mirror, this Python first on PATH, one thread."""
+    """Return the environment for commands in a workspace: its mirror, this Python first on PATH, one thread.
+
+    Servers that other tests of this process were pointed at are no business of the workspace's.
+    """
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))},
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MODELPRESS_DATA_MIRROR": str(root.parent / f"{root.name}-mirror"),
         "MODELPRESS_THREADS": "1",
