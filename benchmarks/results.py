@@ -99,7 +99,11 @@ def _decode(result: Mapping[str, Any]) -> list[str]:
 
 
 def _orchestration(result: Mapping[str, Any]) -> list[str]:
-    rows = [[key, str(value)] for key, value in _flat(result) if not key.startswith("hardware")]
+    rows = [
+        [key.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value)]
+        for key, value in _flat(result)
+        if not key.startswith("hardware")
+    ]
     return ["## Orchestration", "`python -m benchmarks.orchestration`.", _table(["measured", "value"], rows)]
 
 
