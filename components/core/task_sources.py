@@ -5,9 +5,10 @@ dvc.yaml cannot name them: a folder of all models would let a new one of another
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+from components.core.imports import imported_modules
 
 PACKAGES = ("tasks", "inference", "models")  # of components: what belongs to some tasks and not to others
 COMMON = ("predictor.py", "session.py")  # of all of them; dvc.yaml names these where they count
@@ -29,13 +30,7 @@ def task_sources(task: str, root: Path = Path()) -> list[Path]:
 
 
 def _imported(path: Path, root: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        if isinstance(node, ast.ImportFrom):  # `from components.models import rnn` names a module behind the import
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if len(parts) > 2 and parts[0] == "components" and parts[1] in PACKAGES:
-                yield (root / Path(*parts)).with_suffix(".py")
+    for name in imported_modules(path):
+        parts = name.split(".")
+        if len(parts) > 2 and parts[0] == "components" and parts[1] in PACKAGES:
+            yield (root / Path(*parts)).with_suffix(".py")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import shutil
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from components.core.bundle import MANIFEST, SIGNATURE, Bundle, Manifest
 from components.core.errors import ModelpressError
 from components.core.files import write_text
+from components.core.imports import imported_modules
 from deploy.export_folder import export_folder
 
 HERE = Path(__file__).parent
@@ -66,14 +65,14 @@ def needed_sources(module: str) -> set[Path]:
         if source is None or source in found:
             continue
         found.add(source)
-        left += _imports(REPOSITORY / source)
+        left += imported_modules(REPOSITORY / source)
         left += [name.rpartition(".")[0]] if "." in name else []  # a package runs before what is in it
     return found
 
 
 def requirements(sources: list[Path], manifest: Manifest) -> list[str]:
     """Return the pinned distributions that the sources import; a tokenizer's only where the bundle has its file."""
-    modules = {name.partition(".")[0] for source in sources for name in _imports(REPOSITORY / source)}
+    modules = {name.partition(".")[0] for source in sources for name in imported_modules(REPOSITORY / source)}
     modules -= {*sys.stdlib_module_names, "components"}
     if not any(name.endswith(".model") for name in manifest.files):
         modules.discard("sentencepiece")
@@ -82,16 +81,6 @@ def requirements(sources: list[Path], manifest: Manifest) -> list[str]:
     if missing:
         raise ModelpressError(f"{missing[0]}: not installed, but the predictor imports it; pip install {missing[0]}")
     return sorted(f"{name}=={metadata.version(name)}" for name in {distributions[module][0] for module in modules})
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Yield every absolute module name an import of the file may mean, those inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _source(module: str) -> Path | None:
