@@ -16,14 +16,13 @@ class PlainCnn(Trunk):
     def __init__(self, inputs: int, channels: Sequence[int], strides: Sequence[int], stem_stride: int) -> None:
         super().__init__()
         self.stem = ConvNorm(inputs, channels[0], stride=stem_stride)
-        self.layers = nn.ModuleList(
-            ConvNorm(before, after, stride=stride)
-            for (before, after), stride in zip(pairwise(channels), strides, strict=True)
+        self.layers = nn.Sequential(
+            *(
+                ConvNorm(before, after, stride=stride)
+                for (before, after), stride in zip(pairwise(channels), strides, strict=True)
+            )
         )
         self.outputs = channels[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        return self.layers(self.stem(x))

@@ -50,17 +50,16 @@ class MobileNetV1(Trunk):
     def __init__(self, inputs: int, channels: Sequence[int], strides: Sequence[int], stem_stride: int) -> None:
         super().__init__()
         self.stem = ConvNorm(inputs, channels[0], stride=stem_stride)
-        self.blocks = nn.ModuleList(
-            Separable(before, after, stride)
-            for (before, after), stride in zip(pairwise(channels), strides, strict=True)
+        self.blocks = nn.Sequential(
+            *(
+                Separable(before, after, stride)
+                for (before, after), stride in zip(pairwise(channels), strides, strict=True)
+            )
         )
         self.outputs = channels[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x
+        return self.blocks(self.stem(x))
 
 
 class MobileNetV2(Trunk):
@@ -80,15 +79,14 @@ class MobileNetV2(Trunk):
     ) -> None:
         super().__init__()
         self.stem = ConvNorm(inputs, channels[0], stride=stem_stride)
-        self.blocks = nn.ModuleList(
-            InvertedResidual(before, inner, after, stride)
-            for (before, after), inner, stride in zip(pairwise(channels), hidden, strides, strict=True)
+        self.blocks = nn.Sequential(
+            *(
+                InvertedResidual(before, inner, after, stride)
+                for (before, after), inner, stride in zip(pairwise(channels), hidden, strides, strict=True)
+            )
         )
         self.last = ConvNorm(channels[-1], outputs, kernel=1)
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.last(x)
+        return self.last(self.blocks(self.stem(x)))

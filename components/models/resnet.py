@@ -33,14 +33,13 @@ class ResNet(Trunk):
     ) -> None:
         super().__init__()
         self.stem = ConvNorm(inputs, channels[0], stride=stem_stride)
-        self.blocks = nn.ModuleList(
-            BasicBlock(before, inner, after, stride)
-            for (before, after), inner, stride in zip(pairwise(channels), hidden, strides, strict=True)
+        self.blocks = nn.Sequential(
+            *(
+                BasicBlock(before, inner, after, stride)
+                for (before, after), inner, stride in zip(pairwise(channels), hidden, strides, strict=True)
+            )
         )
         self.outputs = channels[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x
+        return self.blocks(self.stem(x))
