@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from components.core.bundle import Bundle
 from components.core.errors import ModelpressError, did_you_mean
 from components.core.params import load_params
+from components.tracking.registry_uri import parse_registry_uri
 from deploy.server.settings import LocalBundle, Reference, RegisteredBundle, Settings
 from pipelines.bundle_names import find_bundle
 
@@ -75,11 +75,8 @@ def _reference(root: Path, name: str) -> Reference:
 
 
 def _registered(uri: str) -> Reference:
-    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
-    if match is None:
-        raise ModelpressError(f"{uri}: not a registered bundle; write models:/RECIPE@champion or models:/RECIPE/3")
-    name, alias, version = match.groups()
-    return Reference(name, RegisteredBundle(name, alias, int(version) if version else None))
+    name, alias, version = parse_registry_uri(uri)
+    return Reference(name, RegisteredBundle(name, alias, version))
 
 
 def _percent(text: str) -> tuple[str, float]:

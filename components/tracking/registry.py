@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from components.core.params import Budget, parse_config
 from components.evaluation.selection import shortfalls
 from components.tracking.champion_history import Move, as_tag, live_periods, live_stack, now, read_moves
 from components.tracking.registration import BUNDLE_ARTIFACT, register_if_new
+from components.tracking.registry_uri import parse_registry_uri
 from components.tracking.store import STATE, connect
 
 if TYPE_CHECKING:
@@ -118,15 +118,12 @@ def upload_signature(root: Path, uri: str, signature: Path) -> None:
 
 
 def _named(root: Path, uri: str) -> tuple[MlflowClient, ModelVersion]:
-    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
-    if match is None:
-        raise ModelpressError(f"{uri}: not a registered bundle; write models:/RECIPE@champion or models:/RECIPE/3")
-    recipe, alias, number = match.groups()
+    recipe, alias, number = parse_registry_uri(uri)
     client, model = _registered(root, recipe)
     if alias and alias not in model.aliases:
         next_step = f"`modelpress promote {recipe}` makes one" if alias == CHAMPION else "see `modelpress versions`"
         raise ModelpressError(f"{uri}: {recipe} has no {alias} yet; {next_step}")
-    return client, _version(client, recipe, int(model.aliases[alias] if alias else number))
+    return client, _version(client, recipe, int(model.aliases[alias]) if number is None else number)
 
 
 def _registered(root: Path, recipe: str) -> tuple[MlflowClient, RegisteredModel]:
