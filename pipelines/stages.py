@@ -112,7 +112,7 @@ def evaluate(key: str) -> None:
 
     variant, task, root = _variant(key)
     bundle = Bundle.load(Path("exports") / key)
-    quality = score_splits(task, load_predictor(bundle.root, threads()), _splits(task, root))
+    quality = score_splits(task, load_predictor(bundle, threads()), _splits(task, root))
     own, teacher = (
         read_json(_model_metrics(variant.recipe, name))["quality"] for name in (variant.parent, variant.recipe)
     )
@@ -198,8 +198,8 @@ def report(key: str) -> None:
     chosen = bundles[selection["selected"]]
     pictures = []
     if has_pictures(chosen.manifest.task):
-        _, _, task = _recipe(key)
-        predictor = load_predictor(chosen.root, threads())
+        task = load_task(chosen.manifest.task)
+        predictor = load_predictor(chosen, threads())
         pictures = task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"))
     with new_folder(Path("reports") / key) as out:
         write_report(

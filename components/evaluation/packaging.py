@@ -35,7 +35,7 @@ def package_bundle(
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(export / name, out / name)
     inputs, references = examples.inputs()[:GOLDEN], examples.references()[:GOLDEN]
-    answers = load_predictor(export).predict(inputs)
+    answers = load_predictor(bundle).predict(inputs)
     golden = [
         {"input": given, "reference": wanted, "output": got}
         for given, wanted, got in zip(inputs, references, answers, strict=True)

@@ -34,14 +34,15 @@ class Predictor(ABC):
         """Return how many units of work the answers took."""
 
 
-def load_predictor(root: Path, threads: int = 1) -> Predictor:
-    """Return the predictor of a bundle, every file of which was verified first.
+def load_predictor(bundle: Path | Bundle, threads: int = 1) -> Predictor:
+    """Return the predictor of a bundle: of a folder, every file of which is verified first, or one loaded already.
 
     Raises:
         ModelpressError: not a bundle, a changed file, or a graph that cannot be loaded.
     """
-    bundle = Bundle.load(root)
-    manifest = bundle.manifest
+    if isinstance(bundle, Path):
+        bundle = Bundle.load(bundle)
+    root, manifest = bundle.root, bundle.manifest
     sessions = {
         name: open_session(root / graph.file, threads, manifest.runtime) for name, graph in manifest.graphs.items()
     }

@@ -38,9 +38,9 @@ def load_model(name: str, version: str, folder: Path, check: Callable[[Path], No
         ModelpressError: a changed file, a graph that can't be loaded, or answers that are not the golden ones.
     """
     check(folder)
-    manifest = Bundle.load(folder).manifest
-    examples = read_examples(folder)
-    predictor = load_predictor(folder, threads=1)
+    bundle = Bundle.load(folder)
+    manifest, examples = bundle.manifest, read_examples(folder)
+    predictor = load_predictor(bundle, threads=1)
     try:
         check_golden(predictor, examples, manifest.precision, f"{name} {version}")
         predictor.predict([examples[0].input])  # a lone request is warm too
