@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count as count_up
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from components.core.errors import ModelpressError
 from components.core.files import write_text
 from components.core.params import Config, parse_config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
@@ -28,7 +31,7 @@ from components.models.simple_rnn import Activation, Init, SimpleRNN
 class Split(Config):
     """datasets.<name>.split: how many pairs, of how many bits a sum; test may be of longer numbers than train."""
 
-    bits: int = Field(8, ge=4, le=62)
+    bits: int = Field(8, ge=4, le=12)
     test_bits: int | None = Field(None, ge=4, le=64, description="as bits where not given")
     train: int = Field(gt=0, description="examples; a pair may come twice")
     dev: int = Field(gt=0)
@@ -143,10 +146,14 @@ class BinaryAddition(Task):
         rng = np.random.default_rng(config.seed)
         half = 1 << (config.bits - 1)  # numbers below it, so that a sum has no more bits
         test_bits = config.test_bits or config.bits
-        held_out = _distinct(rng, half, config.dev + (config.test if test_bits == config.bits else 0))
+        count = config.dev + (config.test if test_bits == config.bits else 0)
+        if 2 * count > half * half:  # beyond it, most of what is drawn for train would have to be left out
+            where, most = f"datasets.{raw.name}.split", half * half // 2
+            raise ModelpressError(f"{where}: {count:,} pairs for dev and test, at most {most:,}; ask for fewer")
+        held_out = _distinct(rng, half, count)
         taken = set(map(tuple, held_out.tolist()))
-        drawn = rng.integers(0, half, (2 * config.train + 64, 2))
-        train = np.array([pair for pair in drawn.tolist() if tuple(pair) not in taken][: config.train])
+        drawn = (pair for _ in count_up() for pair in rng.integers(0, half, (2 * config.train + 64, 2)).tolist())
+        train = np.array([*islice((pair for pair in drawn if tuple(pair) not in taken), config.train)])
         longer = rng.integers(0, 1 << (test_bits - 1), (config.test, 2), dtype=np.uint64)
         parts = {
             "train": (train, config.bits),
@@ -236,7 +243,7 @@ _LOSSES = {"cross_entropy": _cross_entropy, "squared_error": _squared_error, "ou
 
 def _distinct(rng: np.random.Generator, half: int, count: int) -> np.ndarray:
     """Return `count` pairs, no two of them the same, each number below `half`."""
-    drawn = rng.choice(half * half, count, replace=False) if half <= 1 << 12 else rng.integers(0, half * half, count)
+    drawn = rng.choice(half * half, count, replace=False)
     return np.stack([drawn // half, drawn % half], 1)
 
 

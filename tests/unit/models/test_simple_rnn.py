@@ -84,3 +84,13 @@ def test_predictor_refuses_what_is_no_sum() -> None:
         with pytest.raises(ModelpressError):
             predictor.predict([text])
     assert predictor.predict([]) == []
+
+
+def test_split_that_asks_for_more_pairs_than_there_are_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelpressError, match=r"datasets\.sums\.split: 70 pairs for dev and test, at most 32"):
+        TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "bits": 4, "dev": 40, "test": 30}, TASK.Data())
+
+
+def test_train_is_as_long_as_asked_for_when_half_of_all_pairs_are_held_out(tmp_path: Path) -> None:
+    TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "bits": 4, "dev": 16, "test": 16, "train": 500}, TASK.Data())
+    assert len(TASK.dataset(tmp_path, "train")) == 500
