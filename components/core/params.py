@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -198,7 +198,8 @@ def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:
         raise ConfigError(_problem(kind, where, detail) for detail in error.errors()) from None
 
 
-_KINDS = {("source", kind) for kind in ("pypi_sdist", "debian_package", "files", "generated")}
+_SOURCES = get_args(get_args(Source)[0])
+_KINDS = {("source", get_args(source.model_fields["kind"].annotation)[0]) for source in _SOURCES}
 
 
 def _problem(kind: type[BaseModel], where: str, detail: Any) -> str:

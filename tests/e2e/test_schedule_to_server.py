@@ -6,8 +6,7 @@ import hashlib
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import requests
 import yaml
 
 from components.core.files import read_json
+from tests.e2e.services import wait
 from tests.model_server import ModelServer
 from tests.workspace import make_workspace, workspace_environment
 
@@ -23,15 +23,6 @@ pytestmark = pytest.mark.timeout(1200)
 MODELPRESS = [sys.executable, "-m", "pipelines.cli"]
 VARIANT = "tiny-fp32"
 FEW, MANY = 100, 400  # training pairs, of which the second model also learns longer, so that the gate lets it through
-
-
-def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if found := condition():
-            return found
-        time.sleep(1)
-    raise AssertionError(f"waited {seconds:.0f} s for {what}")
 
 
 @pytest.fixture
@@ -50,7 +41,7 @@ def workspace(tmp_path: Path) -> Iterator[Path]:
             log = (root / f"{name}.log").open("w")
             processes.append(subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log))
             if name == "ui":
-                wait(lambda: "Ctrl-C stops both" in (root / "ui.log").read_text(), 120, "the pages")
+                wait(lambda: "Ctrl-C stops both" in (root / "ui.log").read_text(), seconds=120)
         yield root
     finally:
         for process in reversed(processes):
@@ -89,7 +80,7 @@ def keep_training_pairs(root: Path, count: int, epochs: int) -> None:
 
 
 def test_schedule_finds_new_data_retrains_promotes_and_the_server_follows(workspace: Path) -> None:
-    (first, *_) = wait(lambda: flow_runs(workspace), 400, "the first run")
+    (first, *_) = wait(lambda: flow_runs(workspace), seconds=400)
     assert first["state_type"] == "COMPLETED", (workspace / "schedule.log").read_text()[-3000:]
     assert first["auto_scheduled"] is True
     with ModelServer(workspace, "models:/tiny@champion", environment=workspace_environment(workspace)) as server:
@@ -101,12 +92,12 @@ def test_schedule_finds_new_data_retrains_promotes_and_the_server_follows(worksp
             runs = [run for run in flow_runs(workspace) if run["tasks"].get("train@tiny") == "Completed"]
             return runs[1] if len(runs) > 1 else None
 
-        second = wait(retrained, 400, "a run that retrains")
+        second = wait(retrained, seconds=400)
         assert second["state_type"] == "COMPLETED"
         assert second["tasks"]["fetch@tiny-pairs"] == "Completed"
         assert second["tasks"]["hardware"] == "Cached"  # what new data does not touch
         live = read_json(workspace / ".modelpress/registered/tiny.json")
         digest = hashlib.sha256((workspace / "bundles/tiny" / VARIANT / "manifest.json").read_bytes()).hexdigest()
         assert live["bundle_sha256"] == digest
-        wait(lambda: server.post("/predict/tiny", {"inputs": [text]}).json()["version"] == "2", 30, "version 2")
+        wait(lambda: server.post("/predict/tiny", {"inputs": [text]}).json()["version"] == "2", seconds=30)
         assert server.process.poll() is None
