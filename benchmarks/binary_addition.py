@@ -21,6 +21,7 @@ from components.core.files import write_json, write_text
 from components.core.params import load_params, parse_config
 from components.core.task import load_task
 from components.training.config import TrainConfig
+from components.training.module import make_optimizer
 
 SEEDS = 5
 EVERY = 100  # steps between two rows
@@ -74,7 +75,7 @@ def study(recipe: str, steps: int) -> dict[str, Any]:
     models = [_model(task, block.model, seed) for seed in range(SEEDS)]
     weights, _ = stack_module_state(models)  # type: ignore[arg-type]
     step = vmap(grad_and_value(lambda w, bits, sums: functional_call(models[0], w, (bits, sums))))
-    optimizer = _optimizer(list(weights.values()), train)
+    optimizer = make_optimizer(list(weights.values()), train)
     draws = [torch.Generator().manual_seed(100 + seed) for seed in range(SEEDS)]
     unseen = _examples([torch.Generator().manual_seed(99)] * SEEDS, 500)
     right = vmap(lambda w, bits, sums: _exact(models[0], w, bits, sums))
@@ -98,12 +99,6 @@ def study(recipe: str, steps: int) -> dict[str, Any]:
 def _model(task: Any, block: dict[str, Any], seed: int) -> Loss:
     torch.manual_seed(seed)
     return Loss(task.build_model(parse_config(task.Model, block, "model"), Path()))
-
-
-def _optimizer(weights: list[Tensor], train: TrainConfig) -> torch.optim.Optimizer:
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(weights, train.learning_rate)
-    return torch.optim.Adam(weights, train.learning_rate, betas=(0.9, train.beta2))
 
 
 def _examples(generators: list[torch.Generator], count: int) -> tuple[Tensor, Tensor]:

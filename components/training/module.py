@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ class FitModule(LightningModule):
         return batches(self._data[split], self._config, epoch)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = _optimizer(self.model, self._config)
+        optimizer = make_optimizer(list(self.model.parameters()), self._config)
         factor = _learning_rate_factor(self._config, self.steps_per_epoch * self._config.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -91,11 +91,12 @@ def endless_batches(data: TaskDataset, train: Mapping[str, Any]) -> Iterator[Any
         yield from batches(data, config, epoch)
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+def make_optimizer(parameters: Sequence[Tensor], config: TrainConfig) -> Optimizer:
+    """Return the optimizer of a fit; biases and norms, which have one axis, are not decayed."""
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), config.learning_rate)
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]  # biases and norms are not decayed
+        return torch.optim.SGD(parameters, config.learning_rate)
+    matrices = [p for p in parameters if p.dim() > 1]
+    vectors = [p for p in parameters if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     fused = config.precision != "16-mixed"  # a fused step unscales gradients itself, after they were to be clipped
     return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, config.beta2), eps=1e-9, fused=fused)
