@@ -190,6 +190,7 @@ def report(key: str) -> None:
     from components.evaluation.report import write_report
     from components.evaluation.side_by_side import side_by_side
     from components.inference import load_predictor
+    from components.training.weights import load_model
 
     params = load_params()
     selection = read_json(Path("metrics") / key / "selection.json")
@@ -199,8 +200,8 @@ def report(key: str) -> None:
     pictures = []
     if has_pictures(chosen.manifest.task):
         task = load_task(chosen.manifest.task)
-        predictor = load_predictor(chosen, threads())
-        pictures = task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"))
+        predictor, teacher = load_predictor(chosen, threads()), load_model(task, Path("models") / key, _prepared(key))
+        pictures = task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"), teacher)
     with new_folder(Path("reports") / key) as out:
         write_report(
             recipe=key,

@@ -26,6 +26,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids up to the first EOS; PAD and BOS are left out."""
 
+    def piece(self, number: int) -> str:
+        """Return the token an id stands for; the ids 0 to 3 are SPECIAL_TOKENS."""
+
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """Return the tokenizer of a file: `.model` is SentencePiece, `.txt` a list of words.
@@ -68,6 +71,9 @@ class SentencePieceTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._model.decode(list(_content(ids))))
 
+    def piece(self, number: int) -> str:
+        return str(self._model.id_to_piece(number)).replace("\u2581", " ").strip() or "\u2423"
+
     def normalize(self, text: str) -> str:
         """Return the text as the model sees it: NFKC with its own additions, single spaces."""
         return str(self._model.normalize(text)).replace("\u2581", " ").strip()
@@ -98,6 +104,9 @@ class WordTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join(self._words[number] for number in _content(ids))
+
+    def piece(self, number: int) -> str:
+        return self._words[number]
 
 
 def _text(sentence: str | Sequence[str]) -> str:

@@ -67,16 +67,30 @@ class RecurrentSeq2Seq(nn.Module):
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
         """Return logits (B, T, target vocabulary) of each next token, given the tokens before it."""
         memory, mask, first = self.encode(source_BS)
-        state = first if self.cell == "gru" else (first, torch.zeros_like(first))
-        hidden_BTH, _ = self.decoder(self._drop(self.target_embedding(target_BT)), state)
+        hidden_BTH = self._decode(target_BT, first)
         attended = self._attend(hidden_BTH, self.key(memory), memory, mask[:, None, :])
         flat = self._drop(attended).flatten(0, 1)
         return F.linear(flat, self.target_embedding.weight, self.output_bias).unflatten(0, target_BT.shape)
 
+    def attention_maps(self, source_BS: Tensor, target_BT: Tensor) -> dict[str, list[Tensor]]:
+        """Return what the decoder attends to: "source" (B, 1, T, S)."""
+        memory, mask, first = self.encode(source_BS)
+        weights_BTS = self._weights(self._decode(target_BT, first), self.key(memory), mask[:, None, :])
+        return {"source": [weights_BTS[:, None]]}
+
+    def _decode(self, target_BT: Tensor, first: Tensor) -> Tensor:
+        """Return the decoder's hidden states (B, T, hidden)."""
+        state = first if self.cell == "gru" else (first, torch.zeros_like(first))
+        hidden_BTH: Tensor = self.decoder(self._drop(self.target_embedding(target_BT)), state)[0]
+        return hidden_BTH
+
     def _attend(self, hidden_BTH: Tensor, key_BSH: Tensor, memory_BSM: Tensor, mask: Tensor) -> Tensor:
         """Return (B, T, width): each hidden state with the part of the source it looks at."""
-        weights_BTS = (hidden_BTH @ key_BSH.transpose(1, 2) * self.hidden**-0.5 + mask).softmax(-1)
+        weights_BTS = self._weights(hidden_BTH, key_BSH, mask)
         return self.combine(torch.cat([hidden_BTH, weights_BTS @ memory_BSM], -1)).tanh()
+
+    def _weights(self, hidden_BTH: Tensor, key_BSH: Tensor, mask: Tensor) -> Tensor:
+        return (hidden_BTH @ key_BSH.transpose(1, 2) * self.hidden**-0.5 + mask).softmax(-1)
 
     def _drop(self, x: Tensor) -> Tensor:
         return dropout(x, self.dropout, self.training)

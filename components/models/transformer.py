@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.models.fast_ops import MASKED, attention, dropout
+from components.models.fast_ops import MASKED, attention, attention_weights, dropout
 from components.models.positions import MAX_LENGTH, Mode, TokenEmbedding
 from components.models.pruning_groups import Member, PruningGroup
 
@@ -32,10 +32,18 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BLW: Tensor, mask: Tensor) -> Tensor:
         """Return (B, L, width)."""
+        mixed = attention(*self._query_key_value(x_BLW), mask)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x_BLW: Tensor, mask: Tensor) -> Tensor:
+        """Return what `forward` attends to, (B, H, L, L): each row sums to one."""
+        query, key, _ = self._query_key_value(x_BLW)
+        return attention_weights(query, key, mask)
+
+    def _query_key_value(self, x_BLW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts = self.query_key_value(x_BLW).unflatten(-1, (3, self.heads, self.head_width))
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = attention(query, key, value, mask)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        return query, key, value
 
     def advance(self, x_R1W: Tensor, cache: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (R, 1, width) of one new position, and the grown cache: keys and values, each (R, H, T, D).
@@ -68,8 +76,15 @@ class SourceAttention(nn.Module):
 
     def forward(self, x_BQW: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Tensor) -> Tensor:
         """Return (B, Q, width)."""
-        query = self.query(x_BQW).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
-        return self.output(attention(query, key_BHSD, value_BHSD, mask).transpose(1, 2).flatten(2))
+        mixed = attention(self._query(x_BQW), key_BHSD, value_BHSD, mask)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x_BQW: Tensor, key_BHSD: Tensor, mask: Tensor) -> Tensor:
+        """Return what `forward` attends to, (B, H, Q, S): each row sums to one."""
+        return attention_weights(self._query(x_BQW), key_BHSD, mask)
+
+    def _query(self, x_BQW: Tensor) -> Tensor:
+        return self.query(x_BQW).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
 
     def advance(self, x_R1W: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Tensor, beams: int) -> Tensor:
         """Return (R, 1, width), for keys that carry the scale as in SelfAttention.advance.
@@ -189,11 +204,14 @@ class Transformer(nn.Module):
 
     def encode(self, source_BS: Tensor) -> tuple[Tensor, Tensor]:
         """Return the memory (B, S, width) and its additive mask (B, 1, 1, S)."""
-        mask = (source_BS == self.pad)[:, None, None, :].to(self.encoder_norm.weight.dtype) * MASKED
+        mask = self._source_mask(source_BS)
         x = dropout(self.source_embedding(source_BS), self.dropout, self.training)
         for layer in self.encoder:
             x = layer(x, mask)
         return self.encoder_norm(x), mask
+
+    def _source_mask(self, source_BS: Tensor) -> Tensor:
+        return (source_BS == self.pad)[:, None, None, :].to(self.encoder_norm.weight.dtype) * MASKED
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
         """Return logits (B, T, target vocabulary) of each next token, given the tokens before it."""
@@ -204,6 +222,24 @@ class Transformer(nn.Module):
             x = layer(x, memory, mask, causal)
         flat = self.decoder_norm(x).flatten(0, 1)
         return self.target_embedding.logits(flat, self.output_bias).unflatten(0, target_BT.shape)
+
+    def attention_maps(self, source_BS: Tensor, target_BT: Tensor) -> dict[str, list[Tensor]]:
+        """Return what every layer attends to: "encoder" (B, H, S, S), "decoder" (B, H, T, T), "source" (B, H, T, S)."""
+        encoder, decoder, source = [], [], []
+        mask, x = self._source_mask(source_BS), self.source_embedding(source_BS)
+        for layer in self.encoder:
+            encoder.append(layer.attention.weights(layer.attention_norm(x), mask))
+            x = layer(x, mask)
+        memory, causal = self.encoder_norm(x), self.causal_mask[: target_BT.shape[1], : target_BT.shape[1]]
+        x = self.target_embedding(target_BT)
+        for layer in self.decoder:
+            normed = layer.attention_norm(x)
+            decoder.append(layer.attention.weights(normed, causal))
+            key, _ = layer.source_attention.keys_and_values(memory)
+            asking = layer.source_norm(x + layer.attention(normed, causal))
+            source.append(layer.source_attention.weights(asking, key, mask))
+            x = layer(x, memory, mask, causal)
+        return {"encoder": encoder, "decoder": decoder, "source": source}
 
     # ---- step by step (components/models/decoding.py) ----
 

@@ -15,7 +15,7 @@ MISTAKES = 24
 CELL, LEFT, TOP = 44, 130, 96  # pixels
 
 
-def pictures(predictor: Any, examples: Any) -> list[Picture]:
+def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     """Return the confusion matrix and the worst mistakes on these examples."""
     inputs, references = examples.inputs(), examples.references()
     answers = predictor.predict(inputs)

@@ -34,7 +34,7 @@ def test_confusion_counts_each_class_against_what_it_was_called() -> None:
 
 
 def test_surest_mistakes_come_first_and_names_are_escaped() -> None:
-    matrix, mistakes = task_pictures("image_classification", Sure(), Animals())
+    matrix, mistakes = task_pictures("image_classification", Sure(), Animals(), None)
     assert "3 of 4 test pictures are labelled wrong" in matrix.caption
     assert re.findall(r"AAA(\d)", mistakes.body) == ["2", "3", "1"]
     assert "<b>" not in mistakes.body.replace('<b class="miss">', "")
@@ -45,4 +45,4 @@ def test_every_module_of_pictures_belongs_to_a_task() -> None:
 
     names = {path.stem for path in Path(pictures.__file__).parent.glob("*.py")} - {"__init__"}
     assert names <= set(task_names())
-    assert not has_pictures("translation")
+    assert not has_pictures("binary_addition")
