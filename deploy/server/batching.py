@@ -1,13 +1,15 @@
 """Inputs that arrive one by one are answered together: one call of the predictor for many requests.
 
-A batch starts as soon as as many inputs wait as the last batch held, so a lone client never waits and many clients find
-each other again; at the latest it starts `max_delay_ms` after its first input came.
+A batch is one thread's share of all inputs that wait or run, so that no core is idle while another has all of them. It
+starts as soon as so many wait as were a share while the last one ran: a lone client never waits, and many clients find
+each other again. At the latest it starts `max_delay_ms` after its first input came.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +44,8 @@ class Batcher:
         self._name, self._predict, self._workers, self._settings = name, predict, workers, settings
         self._on_batch = on_batch  # told the size of each batch and how long its first input waited, in seconds
         self._queue: deque[_Waiting] = deque()
-        self._wanted = 1  # how many waiting inputs start a batch: as many as the last one held
+        self._wanted = 1  # how many waiting inputs start a batch
+        self._computing = 0  # inputs of the batches that run
         self._some, self._enough = asyncio.Event(), asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -102,6 +105,7 @@ class Batcher:
             await self._workers.take()  # while all are busy, others may still join
             batch = self._next_batch()
             if batch:
+                self._computing += len(batch)
                 task = asyncio.create_task(self._run(batch))
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
@@ -124,7 +128,8 @@ class Batcher:
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        while self._queue and len(batch) < self._settings.max_batch:
+        size = min(self._share(), self._settings.max_batch)
+        while self._queue and len(batch) < size:
             item = self._queue.popleft()
             if not item.answer.done():
                 batch.append(item)
@@ -132,13 +137,18 @@ class Batcher:
             self._some.clear()
         return batch
 
+    def _share(self) -> int:
+        """Return how many of the inputs that wait or run are one thread's."""
+        return math.ceil((len(self._queue) + self._computing) / self._settings.threads)
+
     async def _run(self, batch: list[_Waiting]) -> None:
-        waited = asyncio.get_running_loop().time() - batch[0].arrived
+        waited, share = asyncio.get_running_loop().time() - batch[0].arrived, self._share()
         try:
             answers = await self._workers.run(answer_all, self._predict, [item.input for item in batch])
         finally:
             self._workers.give_back()
-        self._wanted = len(batch)
+            self._wanted = min(max(share, self._share()), self._settings.max_batch)
+            self._computing -= len(batch)
         self._on_batch(len(batch), waited)
         for item, answer in zip(batch, answers, strict=True):
             if not item.answer.done():

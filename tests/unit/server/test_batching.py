@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,27 +19,30 @@ from deploy.server.workers import Workers
 
 
 class Doubling:
-    """A predictor that notes its batches; "bad" fails it, and a closed gate holds it."""
+    """A predictor that notes its batches and takes its time; "bad" fails it, and a closed gate holds it."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         self.batches: list[list[Any]] = []
+        self.seconds = seconds
         self.gate = threading.Event()
         self.gate.set()
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         self.gate.wait(10)
+        time.sleep(self.seconds)
         self.batches.append(inputs)
         if "bad" in inputs:
             raise ModelpressError("'bad' is not a number") if inputs[0] != "worse" else RuntimeError("/secret/path")
         return [2 * item for item in inputs]
 
 
-def run(test: Callable[[Batcher, Doubling], Any], **settings: Any) -> Doubling:
-    doubling = Doubling()
+def run(test: Callable[[Batcher, Doubling], Any], seconds: float = 0.0, **settings: Any) -> Doubling:
+    doubling = Doubling(seconds)
 
     async def body() -> None:
-        workers = Workers(1)
-        batcher = Batcher("toy", doubling, workers, Settings(**{"timeout_s": 5.0, **settings}))
+        chosen = Settings(**{"timeout_s": 5.0, **settings})
+        workers = Workers(chosen.threads)
+        batcher = Batcher("toy", doubling, workers, chosen)
         try:
             await test(batcher, doubling)
         finally:
@@ -61,6 +66,18 @@ def test_requests_that_wait_while_a_batch_runs_are_answered_together_in_order() 
         assert [await other for other in others] == [[20, 22], [40, 42]]
 
     assert run(test).batches == [[1], [10, 11, 20, 21]]
+
+
+def test_crowd_is_shared_evenly_among_threads_when_each_client_asks_again_at_once() -> None:
+    async def test(batcher: Batcher, doubling: Doubling) -> None:
+        async def client(number: int) -> None:
+            for _ in range(10):
+                assert await batcher.answer([number]) == [2 * number]
+
+        await asyncio.gather(*(client(number) for number in range(16)))
+
+    sizes = [len(batch) for batch in run(test, threads=2, seconds=0.03).batches]
+    assert statistics.median(sizes[5:]) in (7, 8, 9)
 
 
 def test_no_batch_is_larger_than_the_maximum_when_one_request_is() -> None:
