@@ -1,5 +1,5 @@
 # One target for each thing a person does; `make help` lists them.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3.13; do command -v $$p; done) python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

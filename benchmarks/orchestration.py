@@ -23,6 +23,7 @@ CODE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CODE))
 
 from components.core.files import write_json  # noqa: E402
+from components.core.threads import cores  # noqa: E402
 from pipelines.prefect_server import TemporaryServer, set_prefect_defaults  # noqa: E402
 
 STAGES = 10
@@ -51,7 +52,7 @@ def main() -> None:
         set_prefect_defaults(home)
         server = TemporaryServer(home)
         server.wait()
-        results: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load_at_start": os.getloadavg()[0]}
+        results: dict[str, Any] = {"cores": cores(), "load_at_start": os.getloadavg()[0]}
         for measure in (overhead, nothing_to_do, parallel_training, burst):
             results[measure.__name__] = measure(Path(folder, measure.__name__), server.url)
             print(measure.__name__, json.dumps(results[measure.__name__], indent=2))

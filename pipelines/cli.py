@@ -50,7 +50,7 @@ def run(
     from pipelines import run_command
 
     root, console = Path.cwd(), Console()
-    run_command.apply_settings(root, assignments or [], console)
+    run_command.apply_settings(root, assignments or [], recipes or [], console)
     with console.status("Checking params.yaml"):
         params = run_command.load_checked_params(root)
     chosen = run_command.chosen_recipes(params, recipes or [], every)
@@ -144,12 +144,23 @@ def predict(
 
 
 def _inputs(text: str | None, file: Path | None) -> list[str]:
+    """Return the inputs; only a line feed ends a line, so that every line in has its line out."""
     if text is not None and text != "-":
-        return [text]
+        where, given = "the text", text.encode(errors="surrogateescape")  # as the shell handed it over
+    else:
+        where = str(file) if file else "standard input"
+        try:
+            given = file.read_bytes() if file else sys.stdin.buffer.read()
+        except OSError as error:
+            raise ModelpressError(f"{where}: {error.strerror}") from None
     try:
-        return (file.read_text(encoding="utf-8") if file else sys.stdin.read()).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelpressError(f"{file or 'standard input'}: {error}") from None
+        decoded = given.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ModelpressError(f"{where}: not UTF-8 ({error.reason} at byte {error.start}); convert it first") from None
+    if text is not None and text != "-":
+        return [decoded]
+    lines = decoded.split("\n")
+    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
 @app.command()
@@ -180,9 +191,11 @@ def promote(
 
     Example: modelpress promote tatoeba-transformer 3
     """
+    from components.core.params import load_params
     from components.tracking.registry import promote as promote_version
 
-    _say_champion(promote_version(Path.cwd(), recipe, version, force=force))
+    known = load_params().recipes.get(recipe)
+    _say_champion(promote_version(Path.cwd(), recipe, version, known.budget if known else None, force=force))
 
 
 @app.command()

@@ -65,7 +65,9 @@ def planned_stages(repo: Any, targets: list[str] | None) -> tuple[Any, list[Any]
     try:
         graph = get_active_graph(repo.index.graph)
     except DvcException as error:
-        raise ModelpressError(f"dvc.yaml: {root_cause(error)}") from None
+        reason = " ".join(str(root_cause(error)).split())
+        where = "dvc.lock" if "dvc.lock" in f"{error} {reason}" else "dvc.yaml"
+        raise ModelpressError(f"{where}: {reason}") from None
     by_name = {stage_name(stage): stage for stage in graph}
     for target in targets or []:
         if target not in by_name:

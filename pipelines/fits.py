@@ -70,7 +70,9 @@ class Fits:
 
         def answers(model: TrainedModel, examples: TaskDataset, search: Mapping[str, Any]) -> list[Any]:
             options = parse_config(self.task.Options, search, f"students.{self.key}.passes.sequence")
-            name = hashlib.sha256(stable([_weights_digest(model), sha256_tree(self.root), search])).hexdigest()[:16]
+            code = sha256_tree(Path("components") / "export")  # the answers are the int8 graph's
+            depends = [_weights_digest(model), sha256_tree(self.root), code, search]
+            name = hashlib.sha256(stable(depends)).hexdigest()[:16]
             cache = SCRATCH / "answers" / f"{name}.json"
             return model_answers(self.task, model, options, examples, self.root / "assets", threads(), cache)
 

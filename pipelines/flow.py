@@ -5,7 +5,6 @@ An unchanged stage ends as Cached without a process of its own. Result caching i
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import threading
@@ -26,6 +25,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.core.errors import ModelpressError
 from components.core.files import read_json
 from components.core.params import Params, load_params
+from components.core.threads import cores
 from components.tracking.registration import is_registered, register_if_new
 from pipelines.dag import PlannedStage, is_stale, read_plan, recipe_of, targets_of
 from pipelines.lock_order import settle_order, stage_order
@@ -88,15 +88,18 @@ def pipeline(
     with only_flow(root, str(runtime.flow_run.id)) as abandoned:
         if abandoned:
             _mark_crashed(abandoned)
+        forget_other_machine(root)
         plan = read_plan(root, targets or targets_of(chosen, params) or None)
         before = stage_order(root)
         walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track, promote=promote)
         try:
             outcomes = walk.go()
         finally:
-            walk.close()
-            if jobs > 1:
-                settle_order(root, before, plan)
+            try:
+                walk.close()
+            finally:
+                if jobs > 1:
+                    settle_order(root, before, plan)
     failed = [name for name, outcome in outcomes.items() if outcome == "Failed"]
     if failed:
         raise PipelineFailed(failed)
@@ -208,7 +211,7 @@ class _Walk:
         from components.tracking.registry import promote
 
         try:
-            promote(self.root, recipe, version)
+            promote(self.root, recipe, version, budget=self.params.recipes[recipe].budget)
         except ModelpressError as refusal:
             get_run_logger().warning(str(refusal))
             return f", {refusal}"
@@ -244,7 +247,7 @@ class _Walk:
     def _threads(self) -> dict[str, str]:
         if self.jobs == 1:  # all cores, exactly as under `dvc repro`
             return {}
-        share = str(max(1, available_cores() // self.jobs))
+        share = str(max(1, cores() // self.jobs))
         return {"OMP_NUM_THREADS": share, "MODELPRESS_THREADS": share}
 
     def _finish(self, name: str, state: State[Any]) -> None:
@@ -277,13 +280,12 @@ def forget_other_machine(root: Path) -> None:
     if described.is_file():
         from components.evaluation.hardware import describe
 
-        if read_json(described) != describe():
+        try:
+            same = read_json(described) == describe()
+        except ModelpressError:  # half a file from elsewhere
+            same = False
+        if not same:
             described.unlink()
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _measures(name: str) -> bool:

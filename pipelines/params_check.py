@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def check_params(params: Params, path: Path = Path("params.yaml")) -> None:
             problems.append(f"{path}: {error}")
 
     for name, recipe in params.recipes.items():
+        split = params.datasets[recipe.dataset].split
+        collect(partial(_check_split, recipe, split))
         for check in _recipe_checks(name, recipe):
             collect(check)
     for name, student in params.students.items():
@@ -36,8 +39,22 @@ def check_params(params: Params, path: Path = Path("params.yaml")) -> None:
     for name, variant in params.variants.items():
         for check in _variant_checks(name, variant, params.recipes[variant.recipe]):
             collect(check)
+    problems += [f"{path}: {problem}" for problem in _mistyped_stages(params)]
     if problems:
         raise ConfigError(dict.fromkeys(problems))
+
+
+def _mistyped_stages(params: Params) -> list[str]:
+    """Return limits on stages that are not there but nearly: dvc.yaml may have stages of the user's own."""
+    from pipelines.stages import STAGES
+
+    names = {name: name.partition("@")[0] for name in params.stages.timeout_s}
+    close = {name: get_close_matches(stage, STAGES, n=1) for name, stage in names.items() if stage not in STAGES}
+    return [f"stages.timeout_s.{name}: no such stage, did you mean {near[0]}?" for name, near in close.items() if near]
+
+
+def _check_split(recipe: Recipe, split: dict[str, Any]) -> None:
+    load_task(recipe.task).check_split(split, f"datasets.{recipe.dataset}.split")
 
 
 def _recipe_checks(name: str, recipe: Recipe) -> list[Callable[[], object]]:
@@ -55,6 +72,9 @@ def _student_checks(name: str, student: Student, recipe: Recipe) -> list[Callabl
     def model() -> type[Config]:
         return load_task(recipe.task).Model
 
+    def options() -> type[Config]:
+        return load_task(recipe.task).Options
+
     checks: list[Callable[[], object]] = [lambda: parse_passes(student.passes, where)]
     for index, block in enumerate(student.passes):
         for kind, parameters in block.items():
@@ -62,6 +82,7 @@ def _student_checks(name: str, student: Student, recipe: Recipe) -> list[Callabl
             for key, of_recipe, config in (
                 ("train", recipe.train, lambda: TrainConfig),
                 ("model", recipe.model, model),
+                ("sequence", {}, options),
             ):
                 if parameters.get(key):  # what a pass leaves out is the recipe's, and is checked there
                     values = {**of_recipe, **parameters[key]}

@@ -3,7 +3,7 @@
 A run's own server is a child that ends with it, even after kill -9 (Prefect's own ephemeral server does not), and it
 starts while this process still imports Prefect. Nothing here imports Prefect.
 
-Run as: python -m pipelines.prefect_server PORT LIFELINE
+Run as: python -m pipelines.prefect_server SOCKET LIFELINE (two inherited file descriptors)
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class TemporaryServer:
     """A Prefect server for one run; it ends when this process ends, after Prefect has sent it the last logs."""
 
     def __init__(self, root: Path) -> None:
-        port = free_port(8200)
-        self.url = f"http://{HOST}:{port}/api"
+        listening = _listen(8200)  # here already: no other run's server can come to answer at this address
+        self.url = f"http://{HOST}:{listening.getsockname()[1]}/api"
         lifeline, self._lifeline = os.pipe()
         code_root = str(Path(__file__).resolve().parent.parent)
         self._log = root / ".modelpress" / "prefect-server.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.prefect_server", str(port), str(lifeline)],
+                [sys.executable, "-m", "pipelines.prefect_server", str(listening.fileno()), str(lifeline)],
                 cwd=code_root,
-                pass_fds=(lifeline,),
+                pass_fds=(listening.fileno(), lifeline),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -82,6 +82,7 @@ class TemporaryServer:
                 env={**os.environ, **_TEMPORARY, FLOW_ROOT_VARIABLE: str(root)},
             )
         os.close(lifeline)
+        listening.close()
         atexit.register(self.stop)  # before Prefect registers its own: the last to run
 
     def wait(self) -> None:
@@ -110,14 +111,23 @@ class TemporaryServer:
 
 def free_port(first: int) -> int:
     """Return the first port from `first` on that nobody listens at on this machine's loopback address."""
+    with _listen(first) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _listen(first: int) -> socket.socket:
+    """Return a socket that listens at the first free port from `first` on."""
     for port in range(first, first + 200):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+            listening.listen(128)  # two sockets may be bound to a port, but only one may listen
+        except OSError:
+            listening.close()
+            continue
+        return listening
     raise ModelpressError(f"no free port between {first} and {first + 199}")
 
 
@@ -142,7 +152,7 @@ def responds(url: str) -> bool:
 
 def main() -> None:
     """Serve until told to end or until the run that started us is gone."""
-    port, lifeline = int(sys.argv[1]), int(sys.argv[2])
+    listening, lifeline = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
 
     def end_with_the_run() -> None:
         select.select([lifeline], [], [])
@@ -151,9 +161,8 @@ def main() -> None:
     threading.Thread(target=end_with_the_run, daemon=True).start()
     import uvicorn
 
-    uvicorn.run(
-        "prefect.server.api.server:create_app", factory=True, host=HOST, port=port, log_level="error", lifespan="on"
-    )
+    config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """What a flow tells MLflow: one run a recipe, one child run an executed stage.
 
-MLflow is imported only once a stage is really executed.
+MLflow is imported only once a stage is really executed. A record that breaks while the flow runs breaks no stage: what
+DVC has kept is done, whatever MLflow's store says.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +30,7 @@ class Recorder:
         self._root, self._recipes, self._tags = root, recipes, tags
         self._lock = threading.Lock()
         self._run: PipelineRun | None = None
+        self._broken = False
 
     def start(self, stage: str) -> dict[str, str]:
         """Open a stage's run; return the environment with which its process logs into it."""
@@ -38,7 +42,9 @@ class Recorder:
                 from components.tracking.pipeline_run import PipelineRun
 
                 self._run = PipelineRun(self._root, self._tags)
-        return self._run.start_stage(recipe, stage)
+        with self._breaking_nothing():
+            return self._run.start_stage(recipe, stage)
+        return {}
 
     def end(self, stage: str, result: StageResult) -> None:
         """Close a stage's run."""
@@ -56,11 +62,24 @@ class Recorder:
         paths = {
             kind: [self._root / path for path in record.get(kind, [])] for kind in ("metrics", "plots", "artifacts")
         }
-        self._run.end_stage(
-            stage, _STATUS[result.status], StageRecord(params=record.get("params", {}), tags=tags, **paths)
-        )
+        with self._breaking_nothing():
+            self._run.end_stage(
+                stage, _STATUS[result.status], StageRecord(params=record.get("params", {}), tags=tags, **paths)
+            )
 
     def close(self, succeeded: bool) -> None:
         """Close the recipes' runs."""
         if self._run is not None:
-            self._run.end("FINISHED" if succeeded else "FAILED")
+            with self._breaking_nothing():
+                self._run.end("FINISHED" if succeeded else "FAILED")
+
+    @contextmanager
+    def _breaking_nothing(self) -> Iterator[None]:
+        """Say once that records are lost, instead of failing what was recorded."""
+        try:
+            yield
+        except Exception as error:  # MLflow lets errors of SQLite, SQLAlchemy and HTTP through as they are
+            if not self._broken:
+                self._broken = True
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                print(f"MLflow has not recorded everything: {reason}; the stages' results are whole", file=sys.stderr)

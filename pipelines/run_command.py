@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from components.core.errors import ModelpressError
 from components.core.files import read_json, sha256_tree, write_text
-from components.core.params import Params, load_params
+from components.core.params import Params, parse_params, read_params
 from pipelines.params_edit import set_params
 from pipelines.prefect_server import TemporaryServer, known_server, set_prefect_defaults
 
@@ -38,11 +38,21 @@ class RunOptions:
     promote: bool
 
 
-def apply_settings(root: Path, assignments: Sequence[str], console: Console) -> None:
-    """Write `--set` values into params.yaml, if the result passes every check, and say what changed."""
+def apply_settings(root: Path, assignments: Sequence[str], recipes: Sequence[str], console: Console) -> None:
+    """Write `--set` values into params.yaml, if the result passes every check, and say what changed.
+
+    Raises:
+        ModelpressError: what the checks found, or a recipe that is not there; params.yaml is as it was then.
+    """
+    from pipelines.dag import targets_of
+
     if not assignments:
         return
-    for change in set_params(root / "params.yaml", assignments, lambda text: check_params_fully(root, text)):
+
+    def check(text: str) -> None:
+        targets_of(recipes, check_params_fully(root, text))
+
+    for change in set_params(root / "params.yaml", assignments, check):
         console.print(f"params.yaml: {escape(str(change))}", highlight=False, soft_wrap=True)
 
 
@@ -61,8 +71,8 @@ def chosen_recipes(params: Params, names: Sequence[str], every: bool) -> list[st
     return chosen
 
 
-def check_params_fully(root: Path, text: str) -> None:
-    """Check the text of a params.yaml down to each task's own blocks, once for each text and code.
+def check_params_fully(root: Path, text: str) -> Params:
+    """Check the text of a params.yaml down to each task's own blocks, once for each text and code; return it.
 
     The second part imports torch, so a process of its own does it.
 
@@ -72,12 +82,11 @@ def check_params_fully(root: Path, text: str) -> None:
     tasks = root / "components" / "tasks"
     digest = hashlib.sha256(f"{text}\0{sha256_tree(tasks) if tasks.is_dir() else ''}".encode()).hexdigest()
     checked = root / ".modelpress" / "checked"
+    params = parse_params(text, Path("params.yaml"))
     if checked.is_file() and checked.read_text() == digest:
-        return
+        return params
     with tempfile.TemporaryDirectory() as folder:
-        candidate = Path(folder, "params.yaml")
-        candidate.write_text(text, encoding="utf-8")
-        load_params(candidate)
+        Path(folder, "params.yaml").write_text(text, encoding="utf-8")
         path = os.pathsep.join(filter(None, [str(root), str(CODE), os.environ.get("PYTHONPATH", "")]))
         check = subprocess.run(
             [sys.executable, "-m", "pipelines", "check"],
@@ -86,6 +95,7 @@ def check_params_fully(root: Path, text: str) -> None:
     if check.returncode:
         raise ModelpressError(check.stderr.strip() or f"`python -m pipelines check` ended with {check.returncode}")
     write_text(checked, digest)
+    return params
 
 
 def connect_prefect(root: Path) -> None:
@@ -164,7 +174,4 @@ def show_outcome(root: Path, recipes: Sequence[str], console: Console) -> None:
 
 def load_checked_params(root: Path) -> Params:
     """Return params.yaml, checked down to the tasks' own blocks."""
-    path = root / "params.yaml"
-    params = load_params(path)
-    check_params_fully(root, path.read_text(encoding="utf-8"))
-    return params
+    return check_params_fully(root, read_params(root / "params.yaml"))

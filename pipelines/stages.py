@@ -39,12 +39,15 @@ def prepare(key: str) -> None:
     """Turn raw files into splits, tokenizers and arrays."""
     params, recipe, task = _recipe(key)
     data = parse_config(task.Data, recipe.data, f"recipes.{key}.data")
-    split = params.datasets[recipe.dataset].split
+    dataset = params.datasets[recipe.dataset]
     with new_folder(_prepared(key)) as out:
-        facts = task.prepare(Path("data/raw") / recipe.dataset, out, split, data)
+        facts = task.prepare(Path("data/raw") / recipe.dataset, out, dataset.split, data)
         # whatever is made from this data goes stale with the task's own code
         sources = {str(path): sha256_file(path) for path in task_sources(recipe.task)}
         write_json(out / "task.json", {"task": recipe.task, "sources": sources})
+    about = dataset.about.model_dump() if dataset.about else {}
+    lineage = {"dataset": recipe.dataset, "about": about, "source": dataset.source.model_dump()}
+    write_json(_lineage(key), lineage)
     print(f"{key}: {facts}")
 
 
@@ -149,11 +152,8 @@ def package(key: str) -> None:
     params = load_params()
     variant, task, root = _variant(key)
     recipe = params.recipes[variant.recipe]
-    dataset = params.datasets[recipe.dataset]
     lineage = {
-        "dataset": recipe.dataset,
-        "about": dataset.about.model_dump() if dataset.about else {},
-        "source": dataset.source.model_dump(),
+        **read_json(_lineage(variant.recipe)),
         "params_sha256": hashlib.sha256(stable([recipe.model_dump(), variant.model_dump()])).hexdigest(),
         "data_sha256": sha256_tree(root),
     }
@@ -273,6 +273,10 @@ def _variant(key: str) -> tuple[Variant, Task, Path]:
 
 def _prepared(recipe: str) -> Path:
     return Path("data/prepared") / recipe
+
+
+def _lineage(recipe: str) -> Path:
+    return Path("data/lineage") / f"{recipe}.json"
 
 
 def _model_metrics(recipe: str, model: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -171,11 +173,32 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises:
         ConfigError: all problems at once, one line each, e.g. `recipes.x.trian: unknown key, did you mean train?`.
     """
+    return parse_params(read_params(path), path)
+
+
+def read_params(path: Path) -> str:
+    """Return the text of params.yaml.
+
+    Raises:
+        ModelpressError: no such file, or not a text.
+    """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ModelpressError(f"{path}: no such file; run modelpress in the folder that holds it") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelpressError(f"{path}: not a text file: {error}") from None
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Check the text of params.yaml; `path` is where it came from, for messages.
+
+    Raises:
+        ConfigError: all problems at once.
+    """
+    try:
+        raw = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
         raise ModelpressError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ModelpressError(f"{path}: expected a mapping with datasets, recipes, students and variants")
@@ -184,6 +207,18 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     if problems:
         raise ConfigError(f"{path}: {problem}" for problem in problems)
     return params
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key written twice in one block, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:
@@ -196,10 +231,6 @@ def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:
         return kind.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_problem(kind, where, detail) for detail in error.errors()) from None
-
-
-_SOURCES = get_args(get_args(Source)[0])
-_KINDS = {("source", get_args(source.model_fields["kind"].annotation)[0]) for source in _SOURCES}
 
 
 def _problem(kind: type[BaseModel], where: str, detail: Any) -> str:
@@ -215,23 +246,32 @@ def _problem(kind: type[BaseModel], where: str, detail: Any) -> str:
 
 def _known_keys(kind: Any, path: tuple[Any, ...]) -> list[str]:
     """Return the keys allowed at a path inside a config class (empty where they can't be told)."""
+    kinds = [kind]
     for step in path:
-        fields = getattr(kind, "model_fields", {})
-        field = fields.get(step) or next((f for f in fields.values() if f.alias == step), None)
-        if field is None:  # the key of a mapping, an index of a list, the tag of a union
+        if len(kinds) > 1:  # a union: the step is its tag
+            kinds = [config for config in kinds if _tag(config) == step]
             continue
-        kind = _innermost_config(field.annotation) or kind
-    return [field.alias or name for name, field in getattr(kind, "model_fields", {}).items()]
+        fields = {key: field for name, field in kinds[0].model_fields.items() for key in (name, field.alias)}
+        if step in fields:  # else the key of a mapping, or an index of a list
+            kinds = _configs(fields[step].annotation) or kinds
+    return [field.alias or name for config in kinds for name, field in config.model_fields.items()]
 
 
-def _innermost_config(annotation: Any) -> type[BaseModel] | None:
+def _configs(annotation: Any) -> list[type[BaseModel]]:
+    """Return the config classes an annotation is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _innermost_config(argument)
-        if found:
-            return found
-    return None
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _configs(argument)]
+
+
+def _tag(config: type[BaseModel]) -> Any:
+    """Return the value of `kind` by which a union tells a config, or None."""
+    kind = config.model_fields.get("kind")
+    return get_args(kind.annotation)[0] if kind else None
+
+
+_SOURCES = get_args(get_args(Source)[0])
+_KINDS = {("source", _tag(source)) for source in _SOURCES}
 
 
 def _dangling_references(params: Params) -> list[str]:
@@ -262,4 +302,20 @@ def _dangling_references(params: Params) -> list[str]:
     for name in params.students:
         if name in params.recipes:
             problems.append(f"students.{name}: a recipe has the same name; both would write models/{name}")
+        if _descends_from_itself(name, params.students):
+            problems.append(f"students.{name}.from: it descends from itself; start one of them from the recipe")
+    for kind in ("datasets", "recipes", "students", "variants"):
+        problems += [
+            f"{kind}.{name}: a name becomes folders and DVC keys; use letters, digits, - and _ only"
+            for name in getattr(params, kind)
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name)
+        ]
     return problems
+
+
+def _descends_from_itself(name: str, students: Mapping[str, Student]) -> bool:
+    seen, at = set(), name
+    while at in students and at not in seen:
+        seen.add(at)
+        at = students[at].parent
+    return at == name

@@ -130,6 +130,9 @@ class Task(ABC):
     Options: type[Config]  # variants.<name>.options: how the exported graph answers (e.g. beam width)
     predictor: str  # module in components/inference that answers with an exported graph, without torch
 
+    def check_split(self, split: Mapping[str, Any], where: str) -> None:  # noqa: B027  # a task may leave it to prepare
+        """Raise ConfigError where `datasets.<name>.split`, which stands at `where`, is not what `prepare` reads."""
+
     @abstractmethod
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: Any) -> dict[str, Any]:
         """Turn raw files into `out/<split>` and `out/assets` (what the predictor needs); return facts worth showing."""

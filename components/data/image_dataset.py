@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.core.errors import ConfigError, ModelpressError, did_you_mean
+from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json, write_text
-from components.core.params import parse_config
-from components.data.readers import idx_images, image_folder
+from components.data.readers import choose_reader, idx_images, image_folder
 from components.inference.image_classification import MODES
 
 READERS: Mapping[str, Any] = {"idx_images": idx_images, "image_folder": image_folder}
@@ -57,12 +56,8 @@ def prepare_images(raw: Path, out: Path, split: Mapping[str, Any]) -> dict[str, 
 
 
 def _read_raw(raw: Path, split: Mapping[str, Any]) -> tuple[list[str], dict[str, Labelled]]:
-    where = f"datasets.{raw.name}.split"
-    name = split.get("reader")
-    if not isinstance(name, str) or name not in READERS:
-        raise ConfigError([f"{where}.reader: no such reader {name!r}{did_you_mean(str(name), READERS)}"])
-    reader = READERS[name]
-    found: tuple[list[str], dict[str, Labelled]] = reader.read(raw, parse_config(reader.Split, dict(split), where))
+    reader, parameters = choose_reader(READERS, split, f"datasets.{raw.name}.split")
+    found: tuple[list[str], dict[str, Labelled]] = reader.read(raw, parameters)
     return found
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from components.core.files import read_json, write_json, write_text
 from components.data.readers import read_pairs
+from components.data.readers.text_lines import read_lines
 from components.data.vocabulary import train_sentencepiece, train_words
 from components.inference.tokenizers import BOS, EOS, PAD, Tokenizer, load_tokenizer
 
@@ -84,8 +85,8 @@ class ParallelDataset:
             root=root,
             sources=_read_ragged(folder / "source.npz"),
             targets=_read_ragged(folder / "target.npz"),
-            source_text=(folder / "source.txt").read_text(encoding="utf-8").splitlines(),
-            target_text=(folder / "target.txt").read_text(encoding="utf-8").splitlines(),
+            source_text=read_lines(folder / "source.txt"),
+            target_text=read_lines(folder / "target.txt"),
             target_tokenizer=_tokenizer(root, "target"),
             bleu_tokenizer=read_json(root / "pairs.json")["bleu_tokenizer"],
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from components.core.threads import cores
 
 
 def describe() -> dict[str, str | int | float]:
@@ -16,7 +17,7 @@ def describe() -> dict[str, str | int | float]:
     """
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": cores(),
         "memory_gb": _memory_gb(),
         "os": _operating_system(),
         "python": platform.python_version(),

@@ -12,7 +12,7 @@ SHOWN = 20
 
 
 def side_by_side(bundles: Mapping[str, Bundle], selection: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the golden examples with the best teacher variant's answers and the chosen one's."""
+    """Return the golden examples with the answers of the teacher's first variant and the chosen one's."""
     golden = {name: read_json(bundle.root / "golden.json")["examples"] for name, bundle in bundles.items()}
     recipe = selection["recipe"]
     teacher = next((row["variant"] for row in selection["variants"] if row["parent"] == recipe), selection["selected"])

@@ -46,7 +46,12 @@ def load_predictor(bundle: Path | Bundle, threads: int = 1) -> Predictor:
     sessions = {
         name: open_session(root / graph.file, threads, manifest.runtime) for name, graph in manifest.graphs.items()
     }
-    return predictor_class(manifest.predictor)(sessions, bundle.assets, manifest.options)
+    kind = predictor_class(manifest.predictor)
+    try:
+        return kind(sessions, bundle.assets, manifest.options)
+    except (KeyError, OSError) as error:
+        lacks = f"its {manifest.predictor} predictor lacks {error}"
+        raise ModelpressError(f"{root}: {lacks}; package the variant again") from None
 
 
 def predictor_class(name: str) -> type[Predictor]:
@@ -57,5 +62,7 @@ def predictor_class(name: str) -> type[Predictor]:
         module = importlib.import_module(f"components.inference.{name}")
     except ModuleNotFoundError as error:
         raise ModelpressError(f"predictor {name!r}: {error}; install what the bundle needs") from None
-    found: type[Predictor] = module.PREDICTOR
+    found: type[Predictor] | None = getattr(module, "PREDICTOR", None)
+    if found is None:
+        raise ModelpressError(f"predictor {name!r}: components/inference/{name}.py has no PREDICTOR")
     return found

@@ -141,6 +141,9 @@ class BinaryAddition(Task):
     Data, Model, Options = DataConfig, ModelConfig, AnswerOptions
     predictor = "binary_addition"
 
+    def check_split(self, split: Mapping[str, Any], where: str) -> None:
+        parse_config(Split, dict(split), where)
+
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
         config = parse_config(Split, dict(split), f"datasets.{raw.name}.split")
         rng = np.random.default_rng(config.seed)

@@ -20,12 +20,14 @@ from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.image_augmentation import Augmentation, augment
 from components.data.image_dataset import (
+    READERS,
     ImageDataset,
     prepare_images,
     read_labels,
     read_normalization,
     read_picture_shape,
 )
+from components.data.readers import choose_reader
 from components.models.cnn import PlainCnn
 from components.models.densenet import DenseNet
 from components.models.image_layers import ImageClassifier, Trunk, multiply_adds, stage_strides, stage_widths
@@ -111,6 +113,9 @@ class ImageClassification(Task):
     metric = Metric("accuracy", "max", "%")
     Data, Model, Options = DataConfig, ModelConfig, AnswerOptions
     predictor = "image_classification"
+
+    def check_split(self, split: Mapping[str, Any], where: str) -> None:
+        choose_reader(READERS, split, where)
 
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
         return prepare_images(raw, out, split)

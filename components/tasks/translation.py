@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.parallel_dataset import ParallelDataset, prepare_pairs
+from components.data.readers import READERS, choose_reader
 from components.evaluation.bleu import corpus_bleu
 from components.inference.tokenizers import BOS, EOS, PAD
 from components.models.decoding import RANKING, SEARCH, BeamBody, Finish, GreedyBody, Shrink, Start
@@ -113,6 +114,9 @@ class Translation(Task):
     metric = Metric("bleu", "max", "BLEU")
     Data, Model, Options = DataConfig, ModelConfig, SearchOptions
     predictor = "translation"
+
+    def check_split(self, split: Mapping[str, Any], where: str) -> None:
+        choose_reader(READERS, split, where)
 
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
         return prepare_pairs(raw, out, split, data.tokenizer, data.vocabulary, data.min_frequency, data.bleu)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.bundle import MANIFEST, Bundle
 from components.core.errors import ModelpressError
-from components.core.files import new_folder, read_json, sha256_file
+from components.core.files import new_folder, sha256_file
 from components.core.params import Budget, parse_config
 from components.evaluation.selection import shortfalls
 from components.tracking.champion_history import Move, as_tag, live_periods, live_stack, now, read_moves
@@ -28,11 +28,17 @@ TOLERANCE = 0.005
 
 
 def promote(
-    root: Path, recipe: str, version: int | None = None, force: bool = False, tolerance: float = TOLERANCE
+    root: Path,
+    recipe: str,
+    version: int | None = None,
+    budget: Budget | None = None,
+    force: bool = False,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, Any]:
     """Make a version (the newest by default) the champion; return {"recipe", "version", "variant", "previous"}.
 
-    Gate: within the recipe's present budget, quality not below the champion's by more than `tolerance` (relative).
+    Gate: within the budget (where none is given, the one it was selected under), and quality not below the champion's
+    by more than `tolerance` (relative).
     `force` opens the gate, but a bundle that is damaged is never promoted.
 
     Raises:
@@ -46,7 +52,8 @@ def promote(
             f"{recipe}: version {live} is the champion already; `modelpress versions {recipe}` lists all"
         )
     _verified_bundle(client, root, candidate)
-    problems = [] if force else _gate(root, candidate, _version(client, recipe, live) if live else None, tolerance)
+    champion = _version(client, recipe, live) if live else None
+    problems = [] if force else _gate(candidate, champion, budget or _own_budget(candidate), tolerance)
     if problems:
         raise ModelpressError(
             f"{recipe}: version {candidate.version} ({candidate.tags['variant']}) not promoted: {'; '.join(problems)}; "
@@ -171,7 +178,7 @@ def _figures(version: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _gate(root: Path, candidate: ModelVersion, live: ModelVersion | None, tolerance: float) -> list[str]:
+def _gate(candidate: ModelVersion, live: ModelVersion | None, budget: Budget, tolerance: float) -> list[str]:
     """Return why a version may not become the champion."""
     tags = candidate.tags
     row = {
@@ -179,7 +186,7 @@ def _gate(root: Path, candidate: ModelVersion, live: ModelVersion | None, tolera
         "latency_ms": {"batch_1": {"p50": float(tags["p50_ms"])}},
         "quality_vs_teacher": float(tags["quality_vs_teacher"]),
     }
-    problems = [miss.text for miss in shortfalls(row, _present_budget(root, candidate))]
+    problems = [miss.text for miss in shortfalls(row, budget)]
     if live is None:
         return problems
     if live.tags["metric"] != tags["metric"]:
@@ -195,11 +202,9 @@ def _gate(root: Path, candidate: ModelVersion, live: ModelVersion | None, tolera
     return problems
 
 
-def _present_budget(root: Path, version: ModelVersion) -> Budget:
-    """Return the recipe's budget of today, or the one the version was selected under where there is none."""
-    selection = root / "metrics" / version.name / "selection.json"
-    limits = read_json(selection)["budget"] if selection.is_file() else json.loads(version.tags["budget"])
-    return parse_config(Budget, limits, f"recipes.{version.name}.budget")
+def _own_budget(version: ModelVersion) -> Budget:
+    """Return the budget a version was selected under."""
+    return parse_config(Budget, json.loads(version.tags["budget"]), f"{version.name} {version.version}: budget")
 
 
 def _verified_bundle(client: MlflowClient, root: Path, version: ModelVersion) -> Bundle:

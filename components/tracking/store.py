@@ -52,6 +52,8 @@ def connect(root: Path) -> MlflowClient:
     # Two processes that create the tables of a fresh database at once break each other's migration.
     with FileLock(root / STATE / "mlflow.lock"):
         try:
+            if is_local(root) and not (root / DATABASE).exists():
+                _create_database(root / DATABASE)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
@@ -59,6 +61,18 @@ def connect(root: Path) -> MlflowClient:
             problem = f"MLflow store {uri}: {str(error).splitlines()[0]}; check MLFLOW_TRACKING_URI"
             raise ModelpressError(without_passwords(problem)) from None
     return client
+
+
+def _create_database(path: Path) -> None:
+    """Make MLflow's tables beside their place and move them there: MLflow refuses a database killed half-way."""
+    from mlflow import MlflowClient
+
+    begun = path.with_name(f"{path.name}.new")
+    for leftover in path.parent.glob(f"{begun.name}*"):
+        leftover.unlink()
+    uri = f"sqlite:///{begun.resolve()}"
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+    begun.replace(path)
 
 
 def without_passwords(text: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+from typing import Any
 
 import pytest
 import yaml
 
-from components.core.files import write_json
+from components.core.files import read_json, write_json
 from components.tracking.registry import versions
 from components.tracking.store import connect
 from tests.flows.conftest import Repository
@@ -17,7 +18,7 @@ from tests.workspace import tiny_params
 
 pytestmark = pytest.mark.timeout(300)
 DIGESTS = {f"{split}.{side}": "0" * 64 for split in ("train", "dev", "test") for side in ("en", "ja")}
-STAGES = {
+STAGES: dict[str, Any] = {
     "fetch": {"foreach": ["tiny-pairs"], "do": {"cmd": "mkdir -p data && echo raw > data/raw", "outs": ["data/raw"]}},
     "train": {"foreach": ["tiny"], "do": {
         "cmd": "echo progress 1/2 epochs && env | grep -E '^(MODELPRESS_RUN_ID|MLFLOW_TRACKING_URI)=' > model",
@@ -82,6 +83,50 @@ def test_run_writes_no_parameter_that_a_task_refuses(project: Repository) -> Non
     assert len(run.output.strip().splitlines()) == 1
     assert project.text("params.yaml") == before
     assert not (project.root / "dvc.lock").exists()
+
+
+def test_run_changes_nothing_when_a_recipe_is_misspelt(project: Repository) -> None:
+    before = project.text("params.yaml")
+    run = project.modelpress("run", "tinny", "--set", "recipes.tiny.train.epochs=4")
+    assert run.code == 2
+    assert run.output.strip().endswith("did you mean tiny?")
+    assert project.text("params.yaml") == before
+
+
+def test_stages_finish_when_mlflow_breaks_meanwhile(project: Repository) -> None:
+    stages = {name: stage for name, stage in STAGES.items() if name != "select"}
+    stages["fetch"] = {
+        "foreach": ["tiny-pairs"],
+        "do": {
+            "cmd": "echo no database > .modelpress/mlflow.db && mkdir -p data && echo raw > data/raw",
+            "outs": ["data/raw"],
+        },
+    }
+    stages["report"] = {"foreach": ["tiny"], "do": {
+        "cmd": "mkdir -p reports && echo 1 > reports/tiny", "deps": ["model"], "outs": ["reports/tiny"]}}  # fmt: skip
+    shutil.rmtree(project.root / "bundles", ignore_errors=True)
+    project.write(stages)
+    run = project.modelpress("run")
+    assert run.code == 0, run.output
+    assert run.output.count("MLflow has not recorded everything") == 1
+    assert "Traceback" not in run.output
+    assert project.text("reports/tiny") == "1\n"
+
+
+def test_timings_of_another_machine_are_stale(project: Repository) -> None:
+    hardware = {"cmd": f"{sys.executable} -m pipelines hardware", "outs": [{"hardware.json": {"cache": False}}]}
+    select = {
+        "foreach": ["tiny"],
+        "do": {**STAGES["select"]["do"], "deps": ["hardware.json", "bundles/tiny/tiny-int8"]},
+    }
+    project.write({**STAGES, "hardware": hardware, "select": select})
+    assert "hardware done" in project.modelpress("run").output
+    assert "hardware Cached" in project.modelpress("run").output
+    described = read_json(project.root / "hardware.json")
+    write_json(project.root / "hardware.json", {**described, "cpu": "another"})
+    project.dvc("commit", "-f", "hardware")
+    assert "hardware done" in project.modelpress("run").output
+    assert read_json(project.root / "hardware.json") == described
 
 
 def test_run_shows_a_failed_stages_last_lines_and_exits_1(project: Repository) -> None:

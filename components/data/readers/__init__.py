@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import ConfigError, did_you_mean
-from components.core.params import parse_config
+from components.core.params import Config, parse_config
 from components.data.readers import parallel_text, tatoeba
 
 Pair = tuple[str, str]  # source sentence (English), target sentence (Japanese)
@@ -26,10 +26,18 @@ def read_pairs(raw: Path, split: Mapping[str, Any]) -> dict[str, list[Pair]]:
         ConfigError: unknown reader, or a parameter it doesn't know or accept.
         ModelpressError: a raw file that is missing or malformed, or too few pairs.
     """
-    where = f"datasets.{raw.name}.split"
-    name = split.get("reader")
-    if not isinstance(name, str) or name not in READERS:
-        raise ConfigError([f"{where}.reader: no such reader {name!r}{did_you_mean(str(name), READERS)}"])
-    reader = READERS[name]
-    pairs: dict[str, list[Pair]] = reader.read(raw, parse_config(reader.Split, dict(split), where))
+    reader, parameters = choose_reader(READERS, split, f"datasets.{raw.name}.split")
+    pairs: dict[str, list[Pair]] = reader.read(raw, parameters)
     return pairs
+
+
+def choose_reader(readers: Mapping[str, Any], split: Mapping[str, Any], where: str) -> tuple[Any, Config]:
+    """Return the reader that a split names, and the split as its parameters.
+
+    Raises:
+        ConfigError: unknown reader, or a parameter it doesn't know or accept.
+    """
+    name = split.get("reader")
+    if not isinstance(name, str) or name not in readers:
+        raise ConfigError([f"{where}.reader: no such reader {name!r}{did_you_mean(str(name), readers)}"])
+    return readers[name], parse_config(readers[name].Split, dict(split), where)

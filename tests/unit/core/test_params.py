@@ -48,6 +48,8 @@ def test_all_mistakes_are_reported_at_once_with_suggestions(tmp_path: Path) -> N
         (lambda v: v["students"].update({"tiny": v["students"]["tiny-student"]}), "both would write models/tiny"),
         (lambda v: v.update(default=["nope"]), "default.0: no such name 'nope'"),
         (lambda v: v.update(variants={}), "recipes.tiny: no variant exports it"),
+        (lambda v: v["students"]["tiny-student"].update({"from": "tiny-student"}), "it descends from itself"),
+        (lambda v: v["variants"].update({"../x": v["variants"]["tiny-int8"]}), "variants.../x: a name becomes folders"),
     ],
 )
 def test_dangling_reference_is_named(tmp_path: Path, change, expected: str) -> None:  # type: ignore[no-untyped-def]
@@ -65,6 +67,22 @@ def test_what_is_no_mapping_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelpressError) as error:
         load_params(path)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_key_written_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("recipes: {}\ndefault: []\nrecipes: {}\n")
+    with pytest.raises(ModelpressError, match=r"'recipes' stands twice.*line 3"):
+        load_params(path)
+
+
+def test_unknown_key_of_a_source_is_told_the_keys_of_its_kind(tmp_path: Path) -> None:
+    values = tiny_params(DIGESTS)
+    source = values["datasets"]["tiny-pairs"]["source"]
+    source["ulr"] = source.pop("url")
+    with pytest.raises(ConfigError) as error:
+        load_params(write(tmp_path, values))
+    assert "datasets.tiny-pairs.source.ulr: unknown key, did you mean url?" in str(error.value)
 
 
 def test_missing_file_names_the_way_out(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from components.core.errors import ModelpressError
+from pipelines.cli import _inputs, app
 from tests.workspace import REPOSITORY
 
 COMMANDS = [
@@ -42,7 +43,8 @@ def test_help_imports_nothing_heavy() -> None:
     heavy = ["torch", "lightning", "mlflow", "prefect", "dvc", "onnx", "onnxruntime", "numpy", "pydantic"]
     code = f"""
 import sys
-from pipelines.cli import app
+from components.core.errors import ModelpressError
+from pipelines.cli import _inputs, app
 try:
     app(["--help"])
 except SystemExit:
@@ -61,6 +63,7 @@ except SystemExit:
         (["status"], "params.yaml: no such file"),
         (["predict", "nothing", "text"], "no bundle 'nothing'; nothing is packaged yet"),
         (["predict", "nothing"], 'give one of: a "text"'),
+        (["promote", "nothing"], "params.yaml: no such file"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -69,3 +72,24 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: 
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        ("one\u2028still one\nt\x0cwo\n\nlast".encode(), ["one\u2028still one", "t\x0cwo", "", "last"]),
+        (b"\xef\xbb\xbfa\r\nb\r\n", ["a", "b"]),
+        (b"", []),
+    ],
+)
+def test_predict_reads_one_input_a_line(tmp_path: Path, data: bytes, lines: list[str]) -> None:
+    (tmp_path / "x.txt").write_bytes(data)
+    assert _inputs(None, tmp_path / "x.txt") == lines
+
+
+def test_predict_refuses_what_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(ModelpressError, match=r"x\.txt: not UTF-8 .* at byte 3"):
+        _inputs(None, tmp_path / "x.txt")
+    with pytest.raises(ModelpressError, match="the text: not UTF-8"):
+        _inputs(os.fsdecode(b"caf\xe9"), None)

@@ -9,6 +9,7 @@ import pytest
 from components.core.bundle import SIGNATURE, Bundle
 from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json
+from components.core.params import Budget
 from components.tracking.registry import (
     download_bundle,
     promote,
@@ -139,10 +140,10 @@ def test_promotion_is_refused_when_a_limit_of_the_budget_is_missed(root: Path, s
 def test_promotion_uses_todays_budget_when_it_was_tightened_after_registration(root: Path, select_bundle) -> None:
     select_bundle()
     register_if_new(root, RECIPE)
-    path = root / "metrics" / RECIPE / "selection.json"
-    write_json(path, {**read_json(path), "budget": {"max_size_mb": 2.0, "max_p50_ms": 40.0, "min_quality": 0.95}})
+    (root / "metrics" / RECIPE / "selection.json").unlink()  # as when nothing meets the tightened budget
     with pytest.raises(ModelpressError, match="over max_size_mb 2"):
-        promote(root, RECIPE)
+        promote(root, RECIPE, budget=Budget(max_size_mb=2.0, max_p50_ms=40.0, min_quality=0.95))
+    assert live_versions(root) == []
 
 
 @pytest.mark.parametrize(("quality", "allowed"), [(36.0, True), (35.83, True), (35.81, False), (40.0, True)])

@@ -1,0 +1,85 @@
+"""Distillation: the loss draws the student to the teacher, and the teacher's answers stand beside the references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from components.compression.distill import Logit, distilling_step, with_answers
+from components.core.params import parse_config
+from components.core.task import TrainedModel
+from components.tasks.binary_addition import TASK
+
+SPLIT = {"bits": 6, "train": 40, "dev": 10, "test": 10, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared")
+    TASK.prepare(Path("raw/sums"), out, SPLIT, TASK.Data())
+    return out
+
+
+def model(root: Path, seed: int) -> TrainedModel:
+    torch.manual_seed(seed)
+    config = parse_config(TASK.Model, {}, "model")
+    return TrainedModel(config, TASK.build_model(config, root))
+
+
+def test_loss_is_the_stated_mixture_of_the_own_and_the_distance(prepared: Path) -> None:
+    data = TASK.dataset(prepared, "train")
+    batch = data.collate([data[i] for i in range(8)])
+    teacher, student = model(prepared, 1), model(prepared, 2)
+    student.module.train()
+    own = TASK.step(student.module, batch).loss.item()
+    with torch.no_grad():
+        theirs, ours = (TASK.step(m.module, batch).logits.log_softmax(-1) for m in (teacher, student))
+        distance = (theirs.exp() * (theirs - ours)).sum(-1).mean().item()
+    mixed = distilling_step(TASK, teacher, Logit(temperature=1.0, alpha=0.3))(student.module, batch).loss.item()
+    assert distance > 0.001
+    assert mixed == pytest.approx(0.7 * own + 0.3 * distance, rel=1e-4)
+
+
+def test_training_on_the_distance_alone_brings_the_student_to_the_teacher(prepared: Path) -> None:
+    data = TASK.dataset(prepared, "train")
+    batch = data.collate([data[i] for i in range(len(data))])
+    teacher, student = model(prepared, 1), model(prepared, 2)
+    step = distilling_step(TASK, teacher, Logit(temperature=2.0, alpha=1.0))
+    student.module.train()
+    optimizer = torch.optim.Adam(student.module.parameters(), 0.02)
+    losses = []
+    for _ in range(150):
+        loss = step(student.module, batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 20
+    assert all(parameter.grad is None for parameter in teacher.module.parameters())
+
+
+def test_dev_loss_is_the_tasks_own(prepared: Path) -> None:
+    data = TASK.dataset(prepared, "dev")
+    batch = data.collate([data[0]])
+    student = model(prepared, 2)
+    student.module.eval()
+    step = distilling_step(TASK, model(prepared, 1), Logit(alpha=1.0))
+    assert step(student.module, batch).loss == TASK.step(student.module, batch).loss
+
+
+def test_teachers_answers_double_the_data(prepared: Path) -> None:
+    train = TASK.dataset(prepared, "train")
+    asked = []
+
+    def answers(teacher: TrainedModel, examples: Any, options: Any) -> list[Any]:
+        asked.append(options)
+        return examples.references()
+
+    context: Any = SimpleNamespace(train=train, answers=answers)
+    assert with_answers(model(prepared, 1), context, None) is train
+    doubled = with_answers(model(prepared, 1), context, {"beam": 4})
+    assert (len(doubled), asked) == (2 * len(train), [{"beam": 4}])
