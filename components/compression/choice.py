@@ -18,10 +18,11 @@ from components.models.pruning_groups import PruningGroup
 def check_kinds(groups: Sequence[PruningGroup], remove: Mapping[str, float], most: float) -> None:
     """Raise ConfigError for each kind of unit that no group has, and each number outside [0, most)."""
     known = sorted({group.kind for group in groups})
+    has = ", ".join(known) or "no units that can be removed"
     problems = []
     for kind, number in remove.items():
         if kind not in known:
-            problems.append(f"prune.remove.{kind}: this model has {', '.join(known)}{did_you_mean(kind, known)}")
+            problems.append(f"prune.remove.{kind}: this model has {has}{did_you_mean(kind, known)}")
         elif not 0 <= number < most:
             problems.append(f"prune.remove.{kind}: {number} is not in [0, {most:g})")
     if problems:
