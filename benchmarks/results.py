@@ -173,7 +173,22 @@ def _serving_swaps(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _conv_training(result: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [name, f"{row['given_back_ms']:.1f}", f"{row['kept_ms']:.1f}", f"{row['ratio']:.2f}x"]
+        for name, row in result["recipes"].items()
+    ]
+    return [
+        "## Training steps of image networks",
+        "`python -m benchmarks.conv_training`: freed memory given back to the kernel, as glibc does, and kept; two "
+        f"processes taking turns of {result['steps']} steps, medians of {result['rounds']} rounds. "
+        f"{_machine(result['hardware'])}.",
+        _table(["recipe", "given back, ms a step", "kept, ms a step", "ratio within a round"], rows),
+    ]
+
+
 _SECTIONS = {
+    "conv_training": _conv_training,
     "decode": _decode,
     "serving": _serving,
     "serving_swaps": _serving_swaps,

@@ -1,7 +1,7 @@
-"""Distillation: a small student learns from the teacher's distributions, from its answers, or from both.
+"""Distillation: a small student learns from the teacher's distributions, answers, features, or several of them.
 
 Logit distillation: Hinton et al. 2015. Sequence-level distillation: Kim and Rush 2016 (the student trains on what the
-teacher would answer, beside the references).
+teacher would answer, beside the references). Feature distillation: Romero et al. 2015.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from components.compression.context import Context, Step
+from components.compression.feature import Feature, feature_step, with_projection
 from components.core.params import Config, parse_config
 from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
 from components.models.fast_ops import distillation_loss
@@ -32,6 +33,7 @@ class Distill(Config):
     model: dict[str, Any]
     sequence: dict[str, Any] | None = Field(None, description="the task's Options with which the teacher answers")
     logit: Logit | None = None
+    feature: Feature | None = None
     train: dict[str, Any] = {}
 
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
@@ -41,7 +43,11 @@ class Distill(Config):
         torch.manual_seed(0)  # the student's first weights
         student = TrainedModel(config, context.task.build_model(config, context.root))
         data = with_answers(model, context, self.sequence)
-        context.fit(student.module, distilling_step(context.task, model, self.logit), data, self.train)
+        step, fitted = distilling_step(context.task, model, self.logit), student.module
+        if self.feature is not None:
+            step = feature_step(step, context.task, model.module, self.feature)
+            fitted = with_projection(student.module, model.module, self.feature, context)
+        context.fit(fitted, step, data, self.train)
         return student
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from components.compression.context import Pass
 from components.compression.distill import Distill
 from components.compression.prune import Prune
+from components.compression.sparsify import Sparsify
 from components.core.errors import ConfigError, did_you_mean
 from components.core.params import Config, parse_config
 
-PASSES: dict[str, type[Config]] = {"distill": Distill, "prune": Prune}
+PASSES: dict[str, type[Config]] = {"distill": Distill, "prune": Prune, "sparsify": Sparsify}
 
 
 def parse_passes(blocks: Sequence[Mapping[str, Any]], where: str) -> list[Pass]:

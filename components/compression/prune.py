@@ -1,7 +1,7 @@
-"""Structured pruning: whole heads and neurons are removed, so that the network is really smaller, then fine-tuned.
+"""Structured pruning: whole heads, neurons and channels are removed, so that the network is really smaller.
 
-Criteria: weight magnitude (Li et al. 2017), or the first-order Taylor estimate of the loss a removal causes
-(Molchanov et al. 2019). Units compete across layers of the same kind; every layer keeps at least one.
+Each removal is followed by a fine-tuning. Criteria: weight magnitude (Li et al. 2017); the first-order Taylor estimate
+of the loss that a removal causes (Molchanov et al. 2019); or a threshold that the norm of a unit's weights must reach.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from components.compression.choice import check_kinds, choose, reach_threshold, round_up
 from components.compression.context import Context
 from components.compression.distill import Logit, distilling_step, with_answers
 from components.core.params import Config, parse_config
@@ -22,76 +23,78 @@ from components.models.pruning_groups import Member, PruningGroup
 
 
 class Prune(Config):
-    """Fractions of each kind of unit to remove, how to rank them, and the fine-tuning that follows."""
+    """How much of each kind of unit to remove, how to rank them, and the fine-tuning that follows.
 
-    remove: dict[str, float] = Field(description="kind of unit (heads, ffn) -> fraction to remove")
-    criterion: Literal["magnitude", "taylor"] = "taylor"
+    Units compete across the layers of their kind ("global"), or each layer gives the same share ("layer").
+    """
+
+    remove: dict[str, float] = Field(description="kind of unit -> fraction to remove; threshold: norm to reach")
+    criterion: Literal["magnitude", "taylor", "threshold"] = "taylor"
+    scope: Literal["global", "layer"] = "global"
+    rounds: int = Field(1, gt=0, description="removals, each with its fine-tuning, that reach the fraction together")
+    multiple_of: int = Field(1, gt=0, description="units each layer keeps; kernels compute channels in blocks")
     batches: int = Field(30, gt=0, description="batches behind a Taylor estimate")
     sequence: dict[str, Any] | None = Field(None, description="the task's Options with which the teacher answers")
     logit: Logit | None = None
     train: dict[str, Any] = {}
 
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
-        """Return a smaller copy of `model`, fine-tuned to the recipe's teacher."""
-        groups: list[PruningGroup] = model.module.pruning_groups()  # type: ignore[operator]
-        importance = self._importance(model, groups, context)
-        kept = choose(groups, importance, self.remove)
-        pruned = shrink(model, groups, kept, context)
-        removed = sum(g.units for g in groups) - sum(len(rows) for rows in kept)
-        print(f"pruned {removed} units: {model.parameters():,} -> {pruned.parameters():,} parameters", flush=True)
-        data = with_answers(context.teacher, context, self.sequence)
-        context.fit(pruned.module, distilling_step(context.task, context.teacher, self.logit), data, self.train)
-        return pruned
+        """Return a smaller copy of `model`, fine-tuned to the recipe's teacher.
 
-    def _importance(self, model: TrainedModel, groups: Sequence[PruningGroup], context: Context) -> list[Tensor]:
-        parameters = dict(model.module.named_parameters())
-        if self.criterion == "magnitude":
-            return [_per_unit(group, {n: p.detach() ** 2 for n, p in parameters.items()}) for group in groups]
-        module = copy.deepcopy(model.module).eval()
-        totals = [torch.zeros(group.units) for group in groups]
-        for _, batch in zip(range(self.batches), context.batches(context.train), strict=False):
-            module.zero_grad()
-            context.task.step(module, batch).loss.backward()
-            slopes = {n: p.detach() * p.grad for n, p in module.named_parameters() if p.grad is not None}
-            for total, group in zip(totals, groups, strict=True):
-                total += _per_unit(group, slopes) ** 2
-        return totals
+        Raises:
+            ConfigError: a kind of unit that the model does not have, or an impossible fraction.
+        """
+        data = with_answers(context.teacher, context, self.sequence)
+        for _ in range(self.rounds):
+            groups: list[PruningGroup] = model.module.pruning_groups()  # type: ignore[operator]
+            pruned = shrink(model, groups, self._kept(model, groups, context), context)
+            print(f"pruned: {_counts(groups)} -> {_counts(pruned.module.pruning_groups())}", flush=True)  # type: ignore[operator]
+            context.fit(pruned.module, distilling_step(context.task, context.teacher, self.logit), data, self.train)
+            model = pruned
+        return model
+
+    def _kept(self, model: TrainedModel, groups: Sequence[PruningGroup], context: Context) -> list[list[int]]:
+        """Return the units of each group that stay in this round."""
+        check_kinds(groups, self.remove, most=float("inf") if self.criterion == "threshold" else 1.0)
+        if self.criterion == "taylor":
+            importance = taylor(model, groups, context, self.batches)
+        else:
+            importance = squared_norms(model, groups)
+        if self.criterion == "threshold":
+            kept = reach_threshold(groups, importance, self.remove)
+        else:
+            share = {kind: 1 - (1 - fraction) ** (1 / self.rounds) for kind, fraction in self.remove.items()}
+            kept = choose(groups, importance, share, self.scope)
+        return round_up(kept, importance, self.multiple_of)
+
+
+def squared_norms(model: TrainedModel, groups: Sequence[PruningGroup]) -> list[Tensor]:
+    """Return the sum of squares of all weights of each unit, (units,) a group."""
+    squares = {name: p.detach() ** 2 for name, p in model.module.named_parameters()}
+    return [_per_unit(group, squares) for group in groups]
+
+
+def taylor(model: TrainedModel, groups: Sequence[PruningGroup], context: Context, batches: int) -> list[Tensor]:
+    """Return the squared first-order change of the loss when a unit's weights become zero, summed over batches."""
+    module = copy.deepcopy(model.module).eval()
+    totals = [torch.zeros(group.units) for group in groups]
+    for _, batch in zip(range(batches), context.batches(context.train), strict=False):
+        module.zero_grad()
+        context.task.step(module, batch).loss.backward()
+        slopes = {n: p.detach() * p.grad for n, p in module.named_parameters() if p.grad is not None}
+        for total, group in zip(totals, groups, strict=True):
+            total += _per_unit(group, slopes) ** 2
+    return totals
 
 
 def _per_unit(group: PruningGroup, values: Mapping[str, Tensor]) -> Tensor:
-    """Return the sum of a value over all weights of each unit, (units,)."""
+    """Return the sum of a value over all weights of each unit, (units,); buffers have none."""
     total = torch.zeros(group.units)
     for member in group.members:
-        total += _by_unit(values[member.parameter], member, group.units).flatten(2).sum((0, 2))
+        if member.parameter in values:
+            part = values[member.parameter].movedim(member.axis, 0)[member.start : member.stop]
+            total += part.reshape(member.repeats, group.units, -1).sum((0, 2))
     return total
-
-
-def _by_unit(tensor: Tensor, member: Member, units: int) -> Tensor:
-    """Return a view (repeats, units, rest) of a parameter: its units along one axis."""
-    moved = tensor.movedim(member.axis, 0)
-    return moved.reshape(member.repeats, units, -1)
-
-
-def choose(
-    groups: Sequence[PruningGroup], importance: Sequence[Tensor], remove: Mapping[str, float]
-) -> list[list[int]]:
-    """Return the units to keep in each group, in their order.
-
-    Raises:
-        ValueError: a kind that no group has, or a fraction outside [0, 1).
-    """
-    known = {group.kind for group in groups}
-    for kind, fraction in remove.items():
-        if kind not in known or not 0 <= fraction < 1:
-            raise ValueError(f"prune.remove.{kind}: {fraction}; kinds here are {sorted(known)}, fractions in [0, 1)")
-    kept = [list(range(group.units)) for group in groups]
-    for kind, fraction in remove.items():
-        mine = [i for i, group in enumerate(groups) if group.kind == kind]
-        ranked = sorted((float(importance[i][unit]), i, unit) for i in mine for unit in kept[i])
-        for _, i, unit in ranked[: round(fraction * len(ranked))]:
-            if len(kept[i]) > 1:
-                kept[i].remove(unit)
-    return kept
 
 
 def shrink(
@@ -101,17 +104,32 @@ def shrink(
     config = model.config.explicit()
     counts = {group.key: list(getattr(config, group.key)) for group in groups}
     weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+    stays: dict[tuple[str, int], Tensor] = {}  # by tensor and axis: groups may share one
     for group, rows in zip(groups, kept, strict=True):
-        counts[group.key][group.layer] = len(rows)
+        for layer in group.layers:
+            counts[group.key][layer] = len(rows)
         for member in group.members:
-            weights[member.parameter] = _select(weights[member.parameter], member, group.units, rows)
+            length = weights[member.parameter].shape[member.axis]
+            mask = stays.setdefault((member.parameter, member.axis), torch.ones(length, dtype=torch.bool))
+            _drop(mask[member.start : member.stop], member, group.units, rows)
+    for (name, axis), mask in stays.items():
+        weights[name] = weights[name].index_select(axis, mask.nonzero()[:, 0])
     smaller = parse_config(context.task.Model, {**config.model_dump(), **counts}, "prune")
     module = context.task.build_model(smaller, context.root)
     module.load_state_dict(weights)
     return TrainedModel(smaller, module)
 
 
-def _select(tensor: Tensor, member: Member, units: int, rows: Sequence[int]) -> Tensor:
-    moved = tensor.movedim(member.axis, 0)
-    by_unit = moved.reshape(member.repeats, units, -1, *moved.shape[1:])
-    return by_unit[:, list(rows)].reshape(-1, *moved.shape[1:]).movedim(0, member.axis).contiguous()
+def _drop(mask: Tensor, member: Member, units: int, rows: Sequence[int]) -> None:
+    """Set to false, in place, what belongs to other units than `rows`."""
+    gone = torch.ones(units, dtype=torch.bool)
+    gone[list(rows)] = False
+    mask.view(member.repeats, units, -1)[:, gone] = False
+
+
+def _counts(groups: Sequence[PruningGroup]) -> str:
+    """Return the units of each kind, group by group, for people."""
+    units: dict[str, list[int]] = {}
+    for group in groups:
+        units.setdefault(group.kind, []).append(group.units)
+    return ", ".join(f"{kind} {counts}" for kind, counts in units.items())

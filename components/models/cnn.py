@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from components.models.image_layers import ConvNorm, Trunk
+from components.models.image_layers import ConvNorm, Trunk, channels_of, read_by, written_by
+from components.models.pruning_groups import Member, PruningGroup
 
 
 class PlainCnn(Trunk):
@@ -26,3 +27,12 @@ class PlainCnn(Trunk):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(self.stem(x))
+
+    def pruning_groups(self, path: str, head: str) -> list[PruningGroup]:
+        names = [f"{path}.stem", *(f"{path}.layers.{i}" for i in range(len(self.layers)))]
+        readers = [*map(read_by, names[1:]), (Member(head, 1),)]
+        counts = map(channels_of, [self.stem, *self.layers])
+        return [
+            PruningGroup("channels", "channels", (i,), count, written_by(name) + reader)
+            for i, (name, reader, count) in enumerate(zip(names, readers, counts, strict=True))
+        ]

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.models.image_layers import ConvNorm, Trunk
+from components.models.image_layers import ConvNorm, Trunk, channels_of, read_by, written_by
+from components.models.pruning_groups import Member, PruningGroup
 
 
 class DenseLayer(nn.Module):
@@ -31,7 +32,7 @@ class DenseLayer(nn.Module):
 class DenseNet(Trunk):
     """The trunk; `growth` and `hidden` are those of each layer, `depths` the layers of each stage.
 
-    Between stages a 1 x 1 convolution keeps `compression` of the features and the picture is halved.
+    Between stages a 1 x 1 convolution mixes the features into as many as `transitions` says, and the picture is halved.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class DenseNet(Trunk):
         depths: Sequence[int],
         growth: Sequence[int],
         hidden: Sequence[int],
-        compression: float,
+        transitions: Sequence[int],
         stem_stride: int,
     ) -> None:
         super().__init__()
@@ -51,9 +52,8 @@ class DenseNet(Trunk):
         sizes = iter(zip(hidden, growth, strict=True))
         for stage, depth in enumerate(depths):
             if stage:
-                kept = max(1, int(features * compression))
-                self.transitions.append(ConvNorm(features, kept, kernel=1))
-                features = kept
+                self.transitions.append(ConvNorm(features, transitions[stage - 1], kernel=1))
+                features = transitions[stage - 1]
             for inner, more in islice(sizes, depth):
                 self.layers.append(DenseLayer(features, inner, more))
                 features += more
@@ -67,3 +67,36 @@ class DenseNet(Trunk):
             for layer in islice(layers, depth):
                 x = layer(x)
         return x
+
+    def pruning_groups(self, path: str, head: str) -> list[PruningGroup]:
+        groups, first = [], 0
+        for stage, depth in enumerate(self.depths):
+            layers = range(first, first + depth)
+            mixed = f"{path}.transitions.{stage}" if stage + 1 < len(self.depths) else None
+            groups += self._stage_groups(path, stage, layers, mixed, head)
+            first += depth
+        return groups
+
+    def _stage_groups(self, path: str, stage: int, layers: range, mixed: str | None, head: str) -> list[PruningGroup]:
+        """Return the groups of one stage; its features lie one after the other in all that reads them later."""
+        groups, start = [], channels_of(self.stem)
+        if stage:
+            start = channels_of(self.transitions[stage - 1])
+            members = written_by(f"{path}.transitions.{stage - 1}") + _readers(path, layers, mixed, head, 0, start)
+            groups.append(PruningGroup("transitions", "transitions", (stage - 1,), start, members))
+        for i in layers:
+            name, layer = f"{path}.layers.{i}", self.layers[i]
+            inner = written_by(f"{name}.bottleneck") + read_by(f"{name}.grow")
+            groups.append(PruningGroup("hidden", "hidden", (i,), channels_of(layer.bottleneck), inner))
+            growth = channels_of(layer.grow)
+            later = _readers(path, range(i + 1, layers.stop), mixed, head, start, start + growth)
+            groups.append(PruningGroup("channels", "channels", (i,), growth, written_by(f"{name}.grow") + later))
+            start += growth
+        return groups
+
+
+def _readers(path: str, layers: range, mixed: str | None, head: str, start: int, stop: int) -> tuple[Member, ...]:
+    """Return what reads the features from start to stop: later layers of the stage, and what comes behind it."""
+    names = [f"{path}.layers.{i}.bottleneck" for i in layers] + ([mixed] if mixed else [])
+    members = tuple(member for name in names for member in read_by(name, start, stop))
+    return members if mixed else (*members, Member(head, 1, start=start, stop=stop))

@@ -8,15 +8,25 @@ Shapes: B pictures, H x W points, C channels. Pictures come as bytes, channels l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from components.models.pruning_groups import Member, PruningGroup
 
 
 class Trunk(nn.Module):
     """Turns pictures into features: (B, C, H, W) -> (B, outputs, h, w)."""
 
     outputs: int
+
+    def pruning_groups(self, path: str, head: str) -> list[PruningGroup]:
+        """Return the channels that may be removed.
+
+        path: the trunk's own name in the model. head: name of the matrix whose inputs are the trunk's outputs.
+        """
+        raise NotImplementedError
 
 
 class ImageClassifier(nn.Module):
@@ -45,6 +55,10 @@ class ImageClassifier(nn.Module):
         x_BCHW = image_BHWC.permute(0, 3, 1, 2).to(self.mean.dtype)
         return self.trunk((x_BCHW - self.mean) * self.scale).mean((2, 3))
 
+    def pruning_groups(self) -> list[PruningGroup]:
+        """Return the channels that may be removed, and every weight that goes with them."""
+        return self.trunk.pruning_groups("trunk", "head.weight")
+
 
 class ConvNorm(nn.Module):
     """Convolution, batch norm (Ioffe and Szegedy 2015) and ReLU; the size stays, divided by the stride."""
@@ -61,6 +75,22 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x))
         return torch.relu_(x) if self.relu else x
+
+
+def channels_of(layer: Any) -> int:
+    """Return how many channels a ConvNorm gives."""
+    return int(layer.conv.out_channels)
+
+
+def written_by(path: str) -> tuple[Member, ...]:
+    """Return what makes the output channels of the ConvNorm at a path; of a depthwise one, its input channels too."""
+    norm = (f"{path}.norm.{part}" for part in ("weight", "bias", "running_mean", "running_var"))
+    return (Member(f"{path}.conv.weight", 0), *(Member(name, 0) for name in norm))
+
+
+def read_by(path: str, start: int = 0, stop: int | None = None) -> tuple[Member, ...]:
+    """Return what reads the input channels, or those from start to stop, of the ConvNorm at a path."""
+    return (Member(f"{path}.conv.weight", 1, start=start, stop=stop),)
 
 
 def stage_widths(width: int, depths: Sequence[int]) -> list[int]:

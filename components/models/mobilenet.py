@@ -11,7 +11,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from components.models.image_layers import ConvNorm, Trunk
+from components.models.image_layers import ConvNorm, Trunk, channels_of, read_by, written_by
+from components.models.pruning_groups import Member, PruningGroup
+from components.models.residual_streams import Block, residual_groups
 
 
 class Separable(nn.Module):
@@ -61,6 +63,16 @@ class MobileNetV1(Trunk):
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.stem(x))
 
+    def pruning_groups(self, path: str, head: str) -> list[PruningGroup]:
+        blocks = [f"{path}.blocks.{i}" for i in range(len(self.blocks))]
+        writers = [f"{path}.stem", *(f"{block}.pointwise" for block in blocks)]
+        readers = [*(written_by(f"{b}.depthwise") + read_by(f"{b}.pointwise") for b in blocks), (Member(head, 1),)]
+        counts = [channels_of(self.stem), *(channels_of(block.pointwise) for block in self.blocks)]
+        return [
+            PruningGroup("channels", "channels", (i,), count, written_by(writer) + reader)
+            for i, (writer, reader, count) in enumerate(zip(writers, readers, counts, strict=True))
+        ]
+
 
 class MobileNetV2(Trunk):
     """The trunk; `channels` are those of the stem and of each block, `hidden` and `strides` those of each block.
@@ -86,7 +98,21 @@ class MobileNetV2(Trunk):
             )
         )
         self.last = ConvNorm(channels[-1], outputs, kernel=1)
-        self.outputs = outputs
+        self.strides, self.outputs = tuple(strides), outputs
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.blocks(self.stem(x)))
+
+    def pruning_groups(self, path: str, head: str) -> list[PruningGroup]:
+        blocks: list[Block] = []
+        groups = []
+        for i, block in enumerate(self.blocks):
+            name = f"{path}.blocks.{i}"
+            inner = written_by(f"{name}.expand") + written_by(f"{name}.depthwise") + read_by(f"{name}.project")
+            groups.append(PruningGroup("hidden", "hidden", (i,), channels_of(block.depthwise), inner))
+            reads, writes = read_by(f"{name}.expand"), written_by(f"{name}.project")
+            blocks.append(Block(reads, writes, channels_of(block.project), self.strides[i]))
+        features = (*written_by(f"{path}.last"), Member(head, 1))
+        groups.append(PruningGroup("hidden", "hidden", (len(blocks),), self.outputs, features))
+        stem = Block((), written_by(f"{path}.stem"), channels_of(self.stem), 1)
+        return groups + residual_groups(stem, blocks, read_by(f"{path}.last"))

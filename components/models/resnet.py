@@ -8,7 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from components.models.image_layers import ConvNorm, Trunk
+from components.models.image_layers import ConvNorm, Trunk, channels_of, read_by, written_by
+from components.models.pruning_groups import Member, PruningGroup
+from components.models.residual_streams import Block, residual_groups
 
 
 class BasicBlock(nn.Module):
@@ -39,7 +41,21 @@ class ResNet(Trunk):
                 for (before, after), inner, stride in zip(pairwise(channels), hidden, strides, strict=True)
             )
         )
-        self.outputs = channels[-1]
+        self.strides, self.outputs = tuple(strides), channels[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.stem(x))
+
+    def pruning_groups(self, path: str, head: str) -> list[PruningGroup]:
+        blocks: list[Block] = []
+        groups = []
+        for i, block in enumerate(self.blocks):
+            name = f"{path}.blocks.{i}"
+            inner = written_by(f"{name}.first") + read_by(f"{name}.second")
+            groups.append(PruningGroup("hidden", "hidden", (i,), channels_of(block.first), inner))
+            reads, writes = read_by(f"{name}.first"), written_by(f"{name}.second")
+            if isinstance(block.shortcut, ConvNorm):
+                reads, writes = reads + read_by(f"{name}.shortcut"), writes + written_by(f"{name}.shortcut")
+            blocks.append(Block(reads, writes, channels_of(block.second), self.strides[i]))
+        stem = Block((), written_by(f"{path}.stem"), channels_of(self.stem), 1)
+        return groups + residual_groups(stem, blocks, (Member(head, 1),))

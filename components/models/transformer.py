@@ -297,9 +297,9 @@ def _head_group(key: str, layer: int, path: str, heads: Any) -> PruningGroup:
         *(Member(f"{path}.{linear}.{part}", 0, n) for linear, n in projections.items() for part in ("weight", "bias")),
         Member(f"{path}.output.weight", 1),
     )
-    return PruningGroup("heads", key, layer, int(heads), members)
+    return PruningGroup("heads", key, (layer,), int(heads), members)
 
 
 def _ffn_group(key: str, layer: int, path: str, neurons: Any) -> PruningGroup:
     members = (Member(f"{path}.up.weight", 0), Member(f"{path}.up.bias", 0), Member(f"{path}.down.weight", 1))
-    return PruningGroup("ffn", key, layer, int(neurons), members)
+    return PruningGroup("ffn", key, (layer,), int(neurons), members)

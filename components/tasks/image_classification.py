@@ -6,7 +6,8 @@ about as many); on 3,600 training photos of eurosat-rgb: MobileNet above 90.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -42,7 +43,8 @@ class DataConfig(Config):
 class ModelConfig(Config):
     """A teacher or a student of any architecture, in stages: each after the first halves the picture.
 
-    `width` and `depths` lay it out; a pruned model gives `channels` and `hidden`, the numbers of every layer, instead.
+    `width` and `depths` lay it out; a pruned model gives the numbers of every layer instead: `channels`, `hidden` (of a
+    mobilenet_v2 also the features, last) and `transitions`.
     """
 
     architecture: Literal["cnn", "resnet", "mobilenet_v1", "mobilenet_v2", "densenet"]
@@ -55,6 +57,7 @@ class ModelConfig(Config):
     compression: float = Field(0.5, gt=0, le=1, description="densenet: share of the features kept between stages")
     channels: tuple[int, ...] | None = Field(None, description="stem and layers; densenet: features each layer adds")
     hidden: tuple[int, ...] | None = Field(None, description="inside each block (cnn, mobilenet_v1: none)")
+    transitions: tuple[int, ...] | None = Field(None, description="densenet: features kept behind each stage")
     # how it is trained
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: Augmentation = Augmentation()
@@ -71,16 +74,26 @@ class ModelConfig(Config):
         layers, widths = sum(self.depths), stage_widths(self.width, self.depths)
         hidden = {
             "resnet": widths,
-            "mobilenet_v2": [self.expansion * before for before in [self.width, *widths[:-1]]],
+            "mobilenet_v2": [self.expansion * before for before in [self.width, *widths]],
             "densenet": [self.bottleneck * self.growth] * layers,
         }.get(self.architecture, [])
-        channels = [self.growth] * layers if self.architecture == "densenet" else [self.width, *widths]
+        dense = self.architecture == "densenet"
+        channels = _counts(self.channels, [self.growth] * layers if dense else [self.width, *widths], "channels")
         return self.model_copy(
             update={
-                "channels": _counts(self.channels, channels, "channels"),
+                "channels": channels,
                 "hidden": _counts(self.hidden, hidden, "hidden"),
+                "transitions": _counts(self.transitions, self._kept(channels) if dense else [], "transitions"),
             }
         )
+
+    def _kept(self, growth: Sequence[int]) -> list[int]:
+        """Return the features a densenet keeps behind each stage but the last."""
+        features, kept, more = self.width, [], iter(growth)
+        for depth in self.depths[:-1]:
+            features = max(1, int((features + sum(islice(more, depth))) * self.compression))
+            kept.append(features)
+        return kept
 
 
 def _counts(given: tuple[int, ...] | None, laid_out: list[int], key: str) -> tuple[int, ...]:
@@ -159,6 +172,7 @@ def _trunk(config: ModelConfig, inputs: int) -> Trunk:
     """Return the network of an explicit config for pictures of that many channels."""
     assert config.channels is not None
     assert config.hidden is not None
+    assert config.transitions is not None
     strides, stem = stage_strides(config.depths), config.stem_stride
     match config.architecture:
         case "cnn":
@@ -168,9 +182,9 @@ def _trunk(config: ModelConfig, inputs: int) -> Trunk:
         case "mobilenet_v1":
             return MobileNetV1(inputs, config.channels, strides, stem)
         case "mobilenet_v2":
-            outputs = config.expansion * config.channels[-1]
-            return MobileNetV2(inputs, config.channels, config.hidden, strides, outputs, stem)
-    return DenseNet(inputs, config.width, config.depths, config.channels, config.hidden, config.compression, stem)
+            *hidden, outputs = config.hidden
+            return MobileNetV2(inputs, config.channels, hidden, strides, outputs, stem)
+    return DenseNet(inputs, config.width, config.depths, config.channels, config.hidden, config.transitions, stem)
 
 
 TASK = ImageClassification()

@@ -16,14 +16,16 @@ class TrainConfig(Config):
     # one of the two: sequences are bucketed by length into batches of this many target tokens, or counted
     tokens_per_batch: int | None = Field(None, gt=0)
     batch_size: int | None = Field(None, gt=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    # sgd is plain: neither momentum nor decay; nesterov has both
+    optimizer: Literal["adamw", "sgd", "nesterov"] = "adamw"
     learning_rate: float = Field(gt=0)
     # linear warm-up, then a cosine down to a fiftieth (or the rate as it is)
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = Field(0, ge=0)
     dev_every: int | None = Field(None, gt=0, description="steps between two looks at dev; an epoch where not given")
     weight_decay: float = Field(0.01, ge=0)
-    beta2: float = Field(0.98, gt=0, lt=1)
+    beta2: float = Field(0.98, gt=0, lt=1, description="adamw")
+    momentum: float = Field(0.9, gt=0, lt=1, description="nesterov")
     clip: float = Field(1.0, ge=0, description="gradient norm; 0 switches clipping off")
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 keeps the last ones"

@@ -17,6 +17,7 @@ from components.core.task import TaskDataset
 from components.core.threads import threads
 from components.training.callbacks import Curves, Log, ProgressLines, StepSeed, averaged_weights
 from components.training.config import TrainConfig
+from components.training.kept_memory import keep_freed_memory
 from components.training.module import FitModule, Step
 
 CurveRow = dict[str, float]
@@ -38,6 +39,7 @@ def fit(
     """
     _quiet_lightning()
     torch.set_num_threads(threads())
+    keep_freed_memory()
     curves = Curves(log)
     callbacks = [StepSeed(config.seed), curves, ProgressLines()]
     if config.ema:

@@ -98,6 +98,8 @@ def make_optimizer(parameters: Sequence[Tensor], config: TrainConfig) -> Optimiz
     matrices = [p for p in parameters if p.dim() > 1]
     vectors = [p for p in parameters if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if config.optimizer == "nesterov":
+        return torch.optim.SGD(groups, config.learning_rate, config.momentum, nesterov=True)
     fused = config.precision != "16-mixed"  # a fused step unscales gradients itself, after they were to be clipped
     return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, config.beta2), eps=1e-9, fused=fused)
 

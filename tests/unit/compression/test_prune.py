@@ -3,12 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 
-from components.compression.prune import choose, shrink
+from components.compression.prune import shrink
 from components.core.task import TrainedModel
-from components.models.pruning_groups import Member, PruningGroup
 from components.models.transformer import Transformer
 from components.tasks.translation import ModelConfig
 
@@ -45,18 +43,3 @@ def test_shrunk_model_equals_the_silenced_one() -> None:
             small.module.eval()(source, target), model.module(source, target), rtol=1e-4, atol=1e-4
         )
     assert small.parameters() < model.parameters()
-
-
-def test_importance_decides_across_layers_and_every_layer_keeps_one() -> None:
-    groups = [PruningGroup("ffn", "ffn", layer, 4, (Member("w", 0),)) for layer in range(2)]
-    importance = [torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([5.0, 0.0, 7.0, 8.0])]
-    assert choose(groups, importance, {"ffn": 0.5}) == [[3], [0, 2, 3]]
-    assert choose(groups, importance, {"ffn": 0.99}) == [[3], [3]]
-    assert choose(groups, importance, {}) == [[0, 1, 2, 3], [0, 1, 2, 3]]
-
-
-@pytest.mark.parametrize("remove", [{"channels": 0.5}, {"ffn": 1.0}, {"ffn": -0.1}])
-def test_impossible_request_is_refused(remove: dict[str, float]) -> None:
-    groups = [PruningGroup("ffn", "ffn", 0, 4, ())]
-    with pytest.raises(ValueError, match=r"prune\.remove"):
-        choose(groups, [torch.zeros(4)], remove)

@@ -107,9 +107,9 @@ def test_residual_block_passes_its_input_on_when_its_last_norm_is_zero(block: nn
 
 
 def test_dense_layers_see_and_keep_all_features_before_them() -> None:
-    net = DenseNet(3, 8, (2, 1), [4, 5, 6], [10, 11, 12], compression=0.5, stem_stride=1)
+    net = DenseNet(3, 8, (2, 1), [4, 5, 6], [10, 11, 12], [8], stem_stride=1)
     assert [layer.bottleneck.conv.in_channels for layer in net.layers] == [8, 12, 8]
-    assert net.transitions[0].conv.out_channels == (8 + 4 + 5) // 2
+    assert (net.transitions[0].conv.in_channels, net.transitions[0].conv.out_channels) == (8 + 4 + 5, 8)
     assert net.outputs == 8 + 6
     x = torch.randn(2, 8, 5, 5)
     torch.testing.assert_close(net.layers[0](x)[:, :8], x)
@@ -122,7 +122,7 @@ def test_dense_layers_see_and_keep_all_features_before_them() -> None:
         ResNet(3, [4, 6, 7], [5, 3], [1, 2], 1),
         MobileNetV1(3, [4, 6, 7], [1, 2], 1),
         MobileNetV2(3, [4, 6, 7], [5, 3], [1, 2], 9, 1),
-        DenseNet(3, 4, (1, 1), [3, 5], [2, 6], 0.5, 1),
+        DenseNet(3, 4, (1, 1), [3, 5], [2, 6], [3], 1),
     ],
 )
 def test_trunk_takes_other_channels_in_every_layer(trunk: Trunk) -> None:

@@ -14,6 +14,7 @@ from components.core.task import StepOutput
 from components.models.fast_ops import dropout, smoothed_cross_entropy
 from components.training.config import TrainConfig
 from components.training.fit import fit
+from components.training.module import make_optimizer
 
 BASE = {"epochs": 4, "learning_rate": 0.01, "tokens_per_batch": 40, "ema": 0.9, "warmup_steps": 3}
 
@@ -111,3 +112,18 @@ def test_training_learns_and_its_curve_counts_steps(tmp_path: Path) -> None:
 def test_one_way_to_batch_is_demanded() -> None:
     with pytest.raises(ValueError, match="one of tokens_per_batch and batch_size"):
         TrainConfig(**{**BASE, "batch_size": 3})
+
+
+def test_nesterov_looks_ahead_and_decays_matrices_alone() -> None:
+    config = TrainConfig(epochs=1, learning_rate=0.1, batch_size=1, optimizer="nesterov", momentum=0.5, weight_decay=1)
+    matrix, vector = torch.ones(1, 1, requires_grad=True), torch.ones(1, requires_grad=True)
+    optimizer = make_optimizer([matrix, vector], config)
+    expected, velocity = [1.0, 1.0], [0.0, 0.0]
+    for _ in range(3):
+        optimizer.zero_grad()
+        (2 * matrix.sum() + 3 * vector.sum()).backward()
+        optimizer.step()
+        slopes = [2 + expected[0], 3]
+        velocity = [0.5 * v + slope for v, slope in zip(velocity, slopes, strict=True)]
+        expected = [x - 0.1 * (s + 0.5 * v) for x, s, v in zip(expected, slopes, velocity, strict=True)]
+    assert [matrix.item(), vector.item()] == pytest.approx(expected)

@@ -1,0 +1,97 @@
+"""What every pass must do to a model of every task: give another that its config rebuilds, and leave its input alone.
+
+A new task is covered by being in test_tasks.py, a new pass by its line in CLAIMS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from components.compression.context import Context
+from components.compression.passes import PASSES, parse_passes
+from components.core.params import parse_config
+from components.core.task import TaskDataset, TrainedModel
+from tests.conformance.test_tasks import MODELS, build, prepared
+
+__all__ = ["prepared"]  # the fixture
+
+
+def zeros(model: TrainedModel) -> float:
+    """Return the share of weights that are zero, of those in matrices."""
+    matrices = [p.detach() for p in model.module.parameters() if p.dim() > 1]
+    return sum(int((m == 0).sum()) for m in matrices) / sum(m.numel() for m in matrices)
+
+
+def kinds(model: TrainedModel) -> set[str]:
+    """Return the kinds of units that a model lets go."""
+    groups = model.module.pruning_groups() if hasattr(model.module, "pruning_groups") else []
+    return {group.kind for group in groups}
+
+
+Claim = Callable[[TrainedModel, TrainedModel], bool]  # of a model and what a pass made of it
+CLAIMS: dict[str, tuple[Callable[[TrainedModel], dict[str, Any]], Claim]] = {
+    "distill": (
+        lambda model: {"model": {}, "logit": {"temperature": 2.0}},
+        lambda model, made: made.parameters() == model.parameters(),
+    ),
+    "prune": (
+        lambda model: {"remove": dict.fromkeys(kinds(model), 0.5), "batches": 1, "rounds": 2, "logit": {}},
+        lambda model, made: made.parameters() < model.parameters(),
+    ),
+    "sparsify": (
+        lambda model: {"fraction": 0.75},
+        lambda model, made: zeros(made) == pytest.approx(0.75, abs=0.01) and zeros(model) < 0.1,
+    ),
+}
+
+
+def test_every_pass_has_a_claim() -> None:
+    assert CLAIMS.keys() == PASSES.keys()
+
+
+def a_few_steps(batches: Callable[[TaskDataset], Iterator[Any]]) -> Callable[..., None]:
+    def fit(module: nn.Module, step: Callable[..., Any], data: TaskDataset, _changes: Mapping[str, Any]) -> None:
+        optimizer = torch.optim.Adam(module.parameters(), 1e-3)
+        module.train()
+        for _, batch in zip(range(2), batches(data), strict=False):
+            optimizer.zero_grad()
+            step(module, batch).loss.backward()
+            optimizer.step()
+        module.eval()
+
+    return fit
+
+
+def batches(data: TaskDataset) -> Iterator[Any]:
+    while True:
+        yield data.collate([data[i] for i in range(8)])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", PASSES)
+def test_pass_keeps_its_claim_and_its_input(prepared: Path, name: str, kind: str) -> None:
+    task, model, root = build(prepared, name)
+    if kind == "prune" and not kinds(model):
+        pytest.skip("none of its units can be removed")
+    parameters, claim = CLAIMS[kind]
+    (a_pass,) = parse_passes([{kind: parameters(model)}], "students.toy.passes")
+    before = {key: value.clone() for key, value in model.module.state_dict().items()}
+    train = task.dataset(root, "train")
+    teacher = TrainedModel(model.config, task.build_model(model.config, root))
+    context = Context(task, root, train, teacher, a_few_steps(batches), batches, lambda *_: [])
+    made = a_pass.apply(model, context)
+    assert claim(model, made)
+    assert all(torch.equal(before[key], value) for key, value in model.module.state_dict().items())
+    config = parse_config(task.Model, made.config.model_dump(exclude_none=True), "model.json")
+    rebuilt = task.build_model(config, root)
+    rebuilt.load_state_dict(made.module.state_dict())
+    batch = next(batches(train))
+    losses = [task.step(module.eval(), batch).loss for module in (made.module, rebuilt)]
+    assert torch.isfinite(losses[0])
+    assert losses[0] == losses[1]

@@ -1,0 +1,58 @@
+"""Which units stay: by rank, by threshold, in round numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.compression.choice import check_kinds, choose, reach_threshold, round_up
+from components.core.errors import ConfigError
+from components.models.pruning_groups import Member, PruningGroup
+
+GROUPS = [PruningGroup("ffn", "ffn", (layer,), 4, (Member("w", 0),)) for layer in range(2)]
+IMPORTANCE = [torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([5.0, 0.0, 7.0, 8.0])]
+ALL = [[0, 1, 2, 3], [0, 1, 2, 3]]
+
+
+def test_importance_decides_across_layers_and_every_layer_keeps_one() -> None:
+    assert choose(GROUPS, IMPORTANCE, {"ffn": 0.5}) == [[3], [0, 2, 3]]
+    assert choose(GROUPS, IMPORTANCE, {"ffn": 0.99}) == [[3], [3]]
+    assert choose(GROUPS, IMPORTANCE, {}) == ALL
+
+
+def test_each_layer_gives_the_same_share_when_the_scope_is_the_layer() -> None:
+    assert choose(GROUPS, IMPORTANCE, {"ffn": 0.5}, "layer") == [[2, 3], [2, 3]]
+
+
+def test_units_below_the_threshold_go_and_the_strongest_stays_when_all_are_below() -> None:
+    squares = [values**2 for values in IMPORTANCE]
+    assert reach_threshold(GROUPS, squares, {"ffn": 0.25}) == [[2, 3], [0, 2, 3]]
+    assert reach_threshold(GROUPS, squares, {"ffn": 6.0}) == [[3], [2, 3]]
+    assert reach_threshold(GROUPS, squares, {"heads": 6.0}) == ALL
+
+
+@given(units=st.integers(1, 40), multiple=st.integers(1, 12), data=st.data())
+def test_rounding_up_takes_back_the_most_important_units(units: int, multiple: int, data: st.DataObject) -> None:
+    importance = torch.tensor(data.draw(st.permutations(range(units)))).float()
+    rows = sorted(data.draw(st.sets(st.integers(0, units - 1), min_size=1)))
+    (kept,) = round_up([rows], [importance], multiple)
+    assert set(rows) <= set(kept)
+    assert kept == sorted(set(kept))
+    assert len(kept) == units or (len(kept) % multiple == 0 and len(kept) - len(rows) < multiple)
+    back, gone = set(kept) - set(rows), set(range(units)) - set(kept)
+    assert all(importance[b] > importance[g] for b in back for g in gone)
+
+
+@pytest.mark.parametrize(
+    ("remove", "words"),
+    [
+        ({"fn": 0.5}, "prune.remove.fn: this model has ffn, did you mean ffn"),
+        ({"ffn": 1.0}, r"prune.remove.ffn: 1.0 is not in \[0, 1\)"),
+        ({"ffn": -0.1}, "prune.remove.ffn: -0.1"),
+    ],
+)
+def test_impossible_request_is_refused(remove: dict[str, float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_kinds(GROUPS, remove, most=1.0)

@@ -1,0 +1,40 @@
+"""Memory that a process frees stays with it once it was told to keep it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import torch
+from components.training.kept_memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+torch.set_num_threads(1)
+
+def fill():
+    for block in [torch.ones(2_000_000) for _ in range(12)]:  # 8 MB each
+        block.add_(1)
+
+fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of another C library")
+def test_pages_are_not_asked_for_again_when_freed_memory_is_kept() -> None:
+    faults = {
+        setting: int(
+            subprocess.run([sys.executable, "-c", PROGRAM, setting], stdout=subprocess.PIPE, check=True).stdout
+        )
+        for setting in ("default", "keep")
+    }
+    assert faults["keep"] < 0.1 * faults["default"]
