@@ -20,6 +20,7 @@ def main() -> None:
         ["benchmarks.orchestration"],
         ["benchmarks.serving_swaps"],
         ["benchmarks.binary_addition"],
+        ["benchmarks.word2vec"],
         ["benchmarks.kill_points"],
     ]
     if Path("metrics/tatoeba-transformer/selection.json").is_file():

@@ -36,7 +36,7 @@ class Split(Config):
 def prepare_words(
     raw: Path, out: Path, split: Mapping[str, Any], min_count: int, piece: int, shown: list[str]
 ) -> dict[str, Any]:
-    """Write the text's pieces, the words, how often each occurs, and each split's questions; return what is worth showing.
+    """Write the text's pieces, the words, how often each occurs, and each split's questions; return facts to show.
 
     A question is asked where all its words were learnt. Words rarer than min_count are left out of the text.
 

@@ -33,7 +33,7 @@ class WordEmbeddingPredictor(Predictor):
         self._number = {word: number for number, word in enumerate(self.words)}
 
     def predict(self, inputs: list[str]) -> list[dict[str, Any]]:
-        """Return {"nearest": words, "similarity": their cosines} for a word or a sum, {"similarity": cosine} for "a ~ b".
+        """Return {"nearest": words, "similarity": cosines} for a word or a sum, {"similarity": cosine} for "a ~ b".
 
         Raises:
             ModelpressError: no such question, or a word the model has not learnt.

@@ -1,8 +1,8 @@
 """Vectors from counts: how much more often two words meet than chance would have it, then the largest singular vectors.
 
-Positive pointwise mutual information (Church and Hanks 1990) with the settings that make it a match for word2vec (Levy,
-Goldberg and Dagan 2015): neighbours weighted by their distance as reduced windows weigh them, context shares to the power
-of 0.75, singular values to the power of 0.5. It has a closed form, so there is nothing to train.
+Positive pointwise mutual information (Church and Hanks 1990) with the settings that make it a match for word2vec
+(Levy, Goldberg and Dagan 2015): neighbours weighted by their distance as reduced windows weigh them, context shares to
+the power of 0.75, singular values to the power of 0.5. It has a closed form, so there is nothing to train.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PpmiSvd(nn.Module):
         matrix_VV = ppmi(count_neighbours(train.text, words, self.window))
         print(f"{matrix_VV.nnz:,} pairs of words; the {width} largest singular vectors", flush=True)
         start_V = np.random.default_rng(seed).standard_normal(words)
-        left_VD, values_D, right_DV = scipy.sparse.linalg.svds(matrix_VV, k=width, v0=start_V)
+        left_VD, values_D, _ = scipy.sparse.linalg.svds(matrix_VV, k=width, v0=start_V)
         left_VD = left_VD * np.sign(left_VD[np.abs(left_VD).argmax(0), np.arange(width)])  # a sign is free: choose it
         with torch.no_grad():
             self.table.copy_(torch.from_numpy((left_VD * values_D**SINGULAR_POWER).astype(np.float32)))
@@ -50,7 +50,7 @@ class PpmiSvd(nn.Module):
 
 
 def count_neighbours(text_NL: np.ndarray, words: int, window: int) -> Any:
-    """Return a sparse symmetric (V, V): how often two words are neighbours, one d words away counted (w + 1 - d) / w."""
+    """Return a sparse symmetric (V, V): how often two words are neighbours; one d words away counts (w + 1 - d) / w."""
     from scipy.sparse import coo_array, csr_array
 
     counts_VV = csr_array((words, words))

@@ -1,8 +1,8 @@
 """Word2vec (Mikolov et al. 2013): skip-gram and CBOW with negative sampling, as products of matrices.
 
 The papers' programs update a word at a time. Here a batch of running text is cut into blocks of BLOCK words; a block
-shares SHARED words of chance as its negatives, each weighted so that a word meets `negatives` of them in expectation for
-each of its pairs, and all scores of a block are one product: (BLOCK, D) by (D, BLOCK + 2 window + SHARED). Reduced
+shares SHARED words of chance as its negatives, each weighted so that a word meets `negatives` of them in expectation
+for each of its pairs, and all scores of a block are one product: (BLOCK, D) by (D, BLOCK + 2 window + SHARED). Reduced
 windows, subsampling and the noise distribution are the papers'.
 """
 
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BLOCK = 32
-SHARED = 32
+BLOCK = 16
+SHARED = 16
 NO_WORD = -1  # fills up a piece of text
 
 

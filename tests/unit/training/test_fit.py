@@ -111,3 +111,23 @@ def test_training_learns_and_its_curve_counts_steps(tmp_path: Path) -> None:
 def test_one_way_to_batch_is_demanded() -> None:
     with pytest.raises(ValueError, match="one of tokens_per_batch and batch_size"):
         TrainConfig(**{**BASE, "batch_size": 3})
+
+
+class Mean(nn.Module):
+    """The mean of some points, which nothing needs to be trained for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(3))
+
+    def solve(self, train: Points, seed: int) -> dict[str, float]:
+        with torch.no_grad():
+            self.mean.copy_(torch.from_numpy(train.x.mean(0)))
+        return {"train_loss": float(seed)}
+
+
+def test_a_model_with_a_closed_form_is_solved(tmp_path: Path) -> None:
+    model, data = Mean(), Points(1)
+    rows = fit(model, step, data, data, TrainConfig(**BASE, seed=7), tmp_path)  # type: ignore[arg-type]
+    assert rows == [{"step": 1, "epoch": 1, "train_loss": 7.0}]
+    np.testing.assert_allclose(model.mean.detach(), data.x.mean(0), rtol=1e-6)
