@@ -97,18 +97,15 @@ class WordEmbedding(Task):
         from scipy.stats import spearmanr
 
         asked = [question for question in examples.questions if question.answer is not None]
-        answers = predictor.predict([question.text for question in asked])
         rated: dict[str, list[tuple[float, float]]] = {}
         right: dict[str, list[bool]] = {}
-        for question, answer in zip(asked, answers, strict=True):
-            if isinstance(question.answer, str):
-                right.setdefault(question.group, []).append(answer["nearest"][0] == question.answer)
-            else:
+        for question, answer in zip(asked, predictor.predict([question.text for question in asked]), strict=True):
+            if isinstance(question.answer, float):
                 rated.setdefault(question.group, []).append((question.answer, answer["similarity"]))
-        sets = {
-            name: 100 * float(spearmanr(*zip(*pairs, strict=True)).statistic) for name, pairs in sorted(rated.items())
-        }
-        shares = {name: 100 * float(np.mean(found)) for name, found in sorted(right.items())}
+            else:
+                right.setdefault(question.group, []).append(answer["nearest"][0] == question.answer)
+        sets = {name: 100 * float(spearmanr(*zip(*pairs, strict=True)).statistic) for name, pairs in rated.items()}
+        shares = {name: 100 * float(np.mean(found)) for name, found in right.items()}
         return {"spearman": float(np.mean(list(sets.values()))), **sets, **shares}
 
     def score_model(self, model: nn.Module, examples: WordDataset) -> dict[str, float]:
