@@ -21,6 +21,7 @@ def main() -> None:
         ["benchmarks.serving_swaps"],
         ["benchmarks.binary_addition"],
         ["benchmarks.conv_training"],
+        ["benchmarks.word2vec"],
         ["benchmarks.kill_points"],
     ]
     if Path("metrics/tatoeba-transformer/selection.json").is_file():

@@ -140,6 +140,24 @@ def _binary_addition(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _word2vec(result: Mapping[str, Any]) -> list[str]:
+    scores = list(next(iter(result["systems"].values()))["test"])
+    rows = [
+        [name, *(f"{row['test'][key]:.1f}" for key in scores), f"{row['seconds']:,.0f}", f"{row['words_per_second']:,}"]
+        for name, row in result["systems"].items()
+    ]
+    ratios = ", ".join(f"{recipe} {ratio:.2f}x" for recipe, ratio in result["ratios"].items())
+    hardware = _machine(result["hardware"])
+    return [
+        "## Word vectors",
+        "`python -m benchmarks.word2vec`: for both systems the same text, width, window and epochs (counts: one pass), "
+        f"{result['threads']} threads each, one at a time. Spearman's correlation times 100 (`spearman` is the mean of "
+        f"the three sets); of syntactic analogies the share answered right, in percent. {hardware}.",
+        _table(["system, recipe", *scores, "seconds", "words/s"], rows),
+        f"Words/s of gensim's: {ratios}.",
+    ]
+
+
 def _serving(result: Mapping[str, Any]) -> list[str]:
     speed = [
         [f"{name}, {key.removeprefix('connections_')}", *(f"{row[f]:,.1f}" for f in _SPEED), f"{row['failed']}"]
@@ -195,6 +213,7 @@ _SECTIONS = {
     "orchestration": _orchestration,
     "kill_points": _kill_points,
     "binary_addition": _binary_addition,
+    "word2vec": _word2vec,
 }
 
 

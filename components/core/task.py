@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from components.core.errors import ModelpressError, did_you_mean
 from components.core.params import Config
@@ -118,6 +118,14 @@ class TaskDataset(Protocol):
 
     def __add__(self, other: Any) -> TaskDataset:
         """Return the examples of both."""
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A module whose best weights can be computed: `train` calls `solve` in the place of an optimizer."""
+
+    def solve(self, train: TaskDataset, seed: int) -> Mapping[str, float]:
+        """Set the weights from the training data; return what the curve's only row says (`train_loss`)."""
 
 
 class Task(ABC):

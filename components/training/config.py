@@ -16,8 +16,9 @@ class TrainConfig(Config):
     # one of the two: sequences are bucketed by length into batches of this many target tokens, or counted
     tokens_per_batch: int | None = Field(None, gt=0)
     batch_size: int | None = Field(None, gt=0)
-    # sgd is plain: neither momentum nor decay; nesterov has both
-    optimizer: Literal["adamw", "sgd", "nesterov"] = "adamw"
+    # sgd is plain: neither momentum nor decay; nesterov has both. adagrad suits tables of which a step touches a few
+    # rows: each row's rate falls with its own gradients alone
+    optimizer: Literal["adamw", "sgd", "nesterov", "adagrad"] = "adamw"
     learning_rate: float = Field(gt=0)
     # linear warm-up, then a cosine down to a fiftieth (or the rate as it is)
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from components.core.task import TaskDataset
+from components.core.task import ClosedForm, TaskDataset
 from components.core.threads import threads
 from components.training.callbacks import Curves, Log, ProgressLines, StepSeed, averaged_weights
 from components.training.config import TrainConfig
@@ -34,12 +34,15 @@ def fit(
 ) -> list[CurveRow]:
     """Train `model` in place and return its curves.
 
-    step: the loss of a batch (a task's own, or a pass's).
+    step: the loss of a batch (a task's own, or a pass's). A model with a closed form is solved instead; of its config
+    only the seed counts.
     checkpoints: a folder of this fit alone; one found there is resumed, so its name must change with the inputs.
     """
-    _quiet_lightning()
     torch.set_num_threads(threads())
+    if isinstance(model, ClosedForm):
+        return [{"step": 1, "epoch": 1, **model.solve(train, config.seed)}]
     keep_freed_memory()
+    _quiet_lightning()
     curves = Curves(log)
     callbacks = [StepSeed(config.seed), curves, ProgressLines()]
     if config.ema:

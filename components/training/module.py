@@ -95,6 +95,8 @@ def make_optimizer(parameters: Sequence[Tensor], config: TrainConfig) -> Optimiz
     """Return the optimizer of a fit; biases and norms, which have one axis, are not decayed."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, config.learning_rate)
+    if config.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, config.learning_rate, fused=config.precision != "16-mixed")
     matrices = [p for p in parameters if p.dim() > 1]
     vectors = [p for p in parameters if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -90,6 +90,26 @@ def small_photos(folder: Path) -> None:
         (folder / f"{split}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
 
 
+def small_library(folder: Path) -> None:
+    """Write a book whose sentences keep to one of five topics, and questions about its words."""
+    rng = np.random.default_rng(0)
+    topics = [[f"{letter}{ending}" for ending in "abcdefghijkl"] for letter in "vwxyz"]
+    sentences = [" ".join(rng.choice(topics[rng.integers(5)], 12)) for _ in range(400)]
+    pairs = [
+        (a, b, 9 if one is other else 1)
+        for one in topics
+        for other in topics[:2]
+        for a, b in zip(one, other[1:], strict=False)
+    ]
+    for path, lines in {
+        "books/topics.md": ["# Topics", *sentences],
+        "ratings.txt": [f"{a} {b} {rating}" for a, b, rating in pairs],
+        "analogies.txt": [": gram1-toy", "va vb wa wb", ": capitals", "xa xb ya yb"],
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
 TOYS: dict[str, Toy] = {
     "binary_addition": Toy(
         write_raw=lambda folder: folder.mkdir(parents=True),
@@ -107,6 +127,18 @@ TOYS: dict[str, Toy] = {
         write_raw=small_photos,
         split={"reader": "image_folder", "dev_per_class": 20},
         model={"width": 8, "depths": [1, 2], "growth": 4},
+    ),
+    "word_embedding": Toy(
+        write_raw=small_library,
+        split={
+            "text": ["books"],
+            "dev": {"ratings": "ratings.txt"},
+            "test": {"ratings": "ratings.txt"},
+            "analogies": "analogies.txt",
+            "held_out": 0.1,
+        },
+        data={"piece": 48, "shown": ["va"]},
+        model={"width": 32, "window": 3, "sample": 0},
     ),
 }
 
@@ -140,6 +172,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         name: ("image_classification", {"architecture": name})
         for name in ("cnn", "resnet", "mobilenet_v1", "mobilenet_v2", "densenet")
     },
+    **{name: ("word_embedding", {"family": name}) for name in ("skipgram", "cbow")},
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import ModelpressError
-from components.core.params import DebianSource, FilesSource, PypiSource
+from components.core.params import DebianSource, FilesSource, PypiSource, SeveralSources
 from components.data import sources
 from components.data.sources import MIRROR_VARIABLE, fetch
 
@@ -373,3 +373,25 @@ def test_fetch_fails_when_debian_package_lacks_the_member(server: Server, tmp_pa
     files = {"DATA": {"member": "./usr/OTHER", "sha256": digest(CONTENT)}}
     changed_source = DebianSource.model_validate({**source.model_dump(), "files": files})
     assert_fails_in_one_line(changed_source, tmp_path / "toy", "no file ./usr/OTHER", "files.DATA.member")
+
+
+def test_several_places_each_fill_a_folder_of_their_own(server: Server, tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        server.answers[f"/{place}/x.txt"] = [(200, None, place.encode())]
+    parts = {
+        name: {"url": f"{server.url}/{name}", "files": {"x.txt": {"sha256": digest(name.encode())}}}
+        for name in ("a", "b")
+    }
+    fetch("d", SeveralSources(kind="several", parts=parts), tmp_path / "d")
+    assert {path.relative_to(tmp_path / "d").as_posix(): path.read_text() for path in (tmp_path / "d").glob("*/*")} == {
+        "a/x.txt": "a",
+        "b/x.txt": "b",
+    }
+
+
+def test_a_wrong_sum_in_one_of_several_places_names_its_key(server: Server, tmp_path: Path) -> None:
+    server.answers["/a/x.txt"] = [(200, None, b"other")]
+    parts = {"first": {"url": f"{server.url}/a", "files": {"x.txt": {"sha256": digest(CONTENT)}}}}
+    with pytest.raises(ModelpressError, match=r"datasets\.d\.source\.parts\.first\.files\.x\.txt\.sha256"):
+        fetch("d", SeveralSources(kind="several", parts=parts), tmp_path / "d")
+    assert not (tmp_path / "d").exists()

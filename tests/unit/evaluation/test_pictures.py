@@ -1,4 +1,4 @@
-"""A classifier's own pictures in the report: the confusion matrix counts, the surest mistakes come first."""
+"""Tasks' own pictures in the report: the confusion matrix counts, mistakes come surest first, maps are projections."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from components.core.task import task_names
 from components.evaluation import pictures
 from components.evaluation.pictures import has_pictures, task_pictures
 from components.evaluation.pictures.image_classification import confusion
+from components.evaluation.pictures.word_embedding import principal_components
 
 ANSWERS = [("cat", 0.9), ("dog", 0.6), ("dog", 0.95), ("<b>", 0.7)]
 
@@ -38,6 +39,14 @@ def test_surest_mistakes_come_first_and_names_are_escaped() -> None:
     assert "3 of 4 test pictures are labelled wrong" in matrix.caption
     assert re.findall(r"AAA(\d)", mistakes.body) == ["2", "3", "1"]
     assert "<b>" not in mistakes.body.replace('<b class="miss">', "")
+
+
+def test_map_of_words_shows_principal_components() -> None:
+    vectors = np.random.default_rng(0).standard_normal((9, 5))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    left, values, _ = np.linalg.svd(vectors - vectors.mean(0))
+    places = principal_components(vectors @ vectors.T)
+    np.testing.assert_allclose(np.abs(places), np.abs(left[:, :2] * values[:2]), atol=1e-9)
 
 
 def test_every_module_of_pictures_belongs_to_a_task() -> None:

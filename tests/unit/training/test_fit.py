@@ -127,3 +127,23 @@ def test_nesterov_looks_ahead_and_decays_matrices_alone() -> None:
         velocity = [0.5 * v + slope for v, slope in zip(velocity, slopes, strict=True)]
         expected = [x - 0.1 * (s + 0.5 * v) for x, s, v in zip(expected, slopes, velocity, strict=True)]
     assert [matrix.item(), vector.item()] == pytest.approx(expected)
+
+
+class Mean(nn.Module):
+    """The mean of some points, which nothing needs to be trained for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(3))
+
+    def solve(self, train: Points, seed: int) -> dict[str, float]:
+        with torch.no_grad():
+            self.mean.copy_(torch.from_numpy(train.x.mean(0)))
+        return {"train_loss": float(seed)}
+
+
+def test_a_model_with_a_closed_form_is_solved(tmp_path: Path) -> None:
+    model, data = Mean(), Points(1)
+    rows = fit(model, step, data, data, TrainConfig(**BASE, seed=7), tmp_path)  # type: ignore[arg-type]
+    assert rows == [{"step": 1, "epoch": 1, "train_loss": 7.0}]
+    np.testing.assert_allclose(model.mean.detach(), data.x.mean(0), rtol=1e-6)
