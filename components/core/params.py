@@ -62,7 +62,7 @@ class SumsFile(Config):
 class FilesSource(Config):
     """Single files below one URL: named here, or by the thousand in a list of sums that lies there too."""
 
-    kind: Literal["files"]
+    kind: Literal["files"] = "files"  # one of several need not say so
     url: str
     files: dict[str, FileDigest] = {}
     sums: SumsFile | None = None
@@ -81,7 +81,16 @@ class GeneratedSource(Config):
     kind: Literal["generated"]
 
 
-Source = Annotated[PypiSource | DebianSource | FilesSource | GeneratedSource, Field(discriminator="kind")]
+class SeveralSources(Config):
+    """Files from several public places, each below a folder of its own, named here."""
+
+    kind: Literal["several"]
+    parts: dict[str, FilesSource] = Field(min_length=1)
+
+
+Source = Annotated[
+    PypiSource | DebianSource | FilesSource | SeveralSources | GeneratedSource, Field(discriminator="kind")
+]
 
 
 class About(Config):

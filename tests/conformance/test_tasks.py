@@ -90,6 +90,26 @@ def small_photos(folder: Path) -> None:
         (folder / f"{split}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
 
 
+SENTENCES = (
+    "the captain of the ship went ashore",
+    "the king and the queen slept",
+    "she opened the old door",
+    "he did not know the way home",
+    "it rained all night",
+)
+OFTEN = (0.7, 0.2, 0.05, 0.03, 0.02)  # what occurs most is learnt first, and fast
+
+
+def small_books(folder: Path) -> None:
+    """Write books of five sentences, some more often than others, and rated pairs of their words."""
+    (folder / "books").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        text = ". ".join(SENTENCES[i] for i in rng.choice(len(SENTENCES), 250, p=OFTEN))
+        (folder / "books" / f"{number}.md").write_text(f"# Book {number}\n\n{text}.\n", encoding="utf-8")
+    (folder / "pairs.txt").write_text("king queen 9\nship door 3\nnight way 2\nking zebra 1\n", encoding="utf-8")
+
+
 TOYS: dict[str, Toy] = {
     "binary_addition": Toy(
         write_raw=lambda folder: folder.mkdir(parents=True),
@@ -102,6 +122,11 @@ TOYS: dict[str, Toy] = {
         data=tiny_params({})["recipes"]["tiny"]["data"],
         options={"beam": 2, "max_length": 8},
         model={"dropout": 0.0},
+    ),
+    "masked_language_model": Toy(
+        write_raw=small_books,
+        split={"text": ["books"], "dev": {"toy": "pairs.txt"}, "test": {"toy": "pairs.txt"}},
+        data={"vocabulary": 40, "every": 3, "shown": ["The captain of the [ship] went ashore."]},
     ),
     "image_classification": Toy(
         write_raw=small_photos,
@@ -136,6 +161,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "transformer-concat": ("translation", {**TRANSFORMER, "positions": "concat"}),
     "rnn-gru": ("translation", {"architecture": "rnn", "width": 24, "cell": "gru"}),
     "rnn-lstm": ("translation", {"architecture": "rnn", "width": 24, "cell": "lstm"}),
+    "masked-lm": ("masked_language_model", {"width": 32, "heads": 2, "layers": 2, "dropout": 0.1}),
     **{
         name: ("image_classification", {"architecture": name})
         for name in ("cnn", "resnet", "mobilenet_v1", "mobilenet_v2", "densenet")
