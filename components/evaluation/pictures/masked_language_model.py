@@ -44,7 +44,8 @@ def sentence_card(row: int, answer: Mapping[str, Any], examples: Any) -> str:
     }
     wanted = examples.tokenizer.piece(int(examples.hidden_words()[row, 0]))
     marks = [text(0, 14 + 17 * i, part, "label") for i, part in enumerate(_wrapped(sentence))]
-    top = 17 * len(marks) + 8
+    top = 17 * len(marks) + 26
+    marks += [text(COLUMN * i, top - 10, name, "tick") for i, name in enumerate(("model", "counts"))]
     for column, guesses in enumerate((answer["blanks"][0], bigram)):
         marks += _bars(guesses, wanted, column * COLUMN, top)
     return picture(2 * COLUMN, top + 5 * ROW + 6, marks, sentence)

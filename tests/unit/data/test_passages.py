@@ -26,7 +26,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = " ".join(f"only{book} {chr(97 + int(n))}x" for n in rng.integers(0, 20, 500))
         (folder / "raw" / "books" / f"{book}.md").write_text(text, encoding="utf-8")
     (folder / "raw" / "pairs.txt").write_text("ax bx 7.5\n", encoding="utf-8")
-    prepare_passages(folder / "raw", folder / "out", SPLIT, vocabulary=60, every=3, shown=["The [ax] fell"])
+    prepare_passages(
+        folder / "raw", folder / "out", SPLIT, vocabulary=60, every=3, shown=["A [word] not learnt", "The [ax] fell"]
+    )
     return folder / "out"
 
 
@@ -66,7 +68,7 @@ def test_texts_bracket_the_words_that_the_arrays_hide(root: Path) -> None:
     assert "[" not in dev.references()[0]
 
 
-def test_shown_sentences_come_first_in_test_and_are_not_counted(root: Path) -> None:
+def test_shown_sentences_whose_words_are_known_come_first_in_test_and_are_not_counted(root: Path) -> None:
     test = Passages.load(root, "test")
     assert (test.shown, test.texts[0]) == (1, "The [ax] fell")
     assert test.blank[0].tolist() == [1, *[NO_BLANK] * (BLANKS - 1)]
