@@ -90,24 +90,16 @@ def small_photos(folder: Path) -> None:
         (folder / f"{split}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
 
 
-SENTENCES = (
-    "the captain of the ship went ashore",
-    "the king and the queen slept",
-    "she opened the old door",
-    "he did not know the way home",
-    "it rained all night",
-)
-OFTEN = (0.7, 0.2, 0.05, 0.03, 0.02)  # what occurs most is learnt first, and fast
-
-
 def small_books(folder: Path) -> None:
-    """Write books of five sentences, some more often than others, and rated pairs of their words."""
+    """Write books that say two words over and over for 64 words, then two others; and rated pairs of the words."""
+    couples = ["captain ship", "king queen", "door room", "night moon", "bread cheese", "sea shore", "hand head"]
     (folder / "books").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(9):
-        text = ". ".join(SENTENCES[i] for i in rng.choice(len(SENTENCES), 250, p=OFTEN))
+        topics = [couples[i].split() for i in rng.integers(0, len(couples), 20)]
+        text = " ".join(topic[i] for topic in topics for i in rng.integers(0, 2, 64))
         (folder / "books" / f"{number}.md").write_text(f"# Book {number}\n\n{text}.\n", encoding="utf-8")
-    (folder / "pairs.txt").write_text("king queen 9\nship door 3\nnight way 2\nking zebra 1\n", encoding="utf-8")
+    (folder / "pairs.txt").write_text("king queen 9\nship door 3\nnight sea 2\nking zebra 1\n", encoding="utf-8")
 
 
 TOYS: dict[str, Toy] = {
