@@ -190,7 +190,7 @@ def _example_view(examples: Sequence[Row], selection: Row) -> dict[str, Any]:
 
 
 def _answer(name: str, example: Row, teacher: str | None, chosen: str) -> dict[str, Any]:
-    answer, expected = example["outputs"].get(name), example["outputs"].get(teacher)
+    answer, expected = _text_of(example["outputs"].get(name)), _text_of(example["outputs"].get(teacher))
     compare = name != teacher and isinstance(answer, str) and isinstance(expected, str)
     return {
         "variant": name,
@@ -200,6 +200,11 @@ def _answer(name: str, example: Row, teacher: str | None, chosen: str) -> dict[s
         "same_as_teacher": _gist(answer) == _gist(expected),
         "same_as_reference": _gist(answer) == example["reference"],
     }
+
+
+def _text_of(answer: Any) -> Any:
+    """Return the filled text where an answer has one, else all of it."""
+    return answer.get("filled", answer) if isinstance(answer, Mapping) else answer
 
 
 def _differences(answer: str, expected: str) -> list[tuple[str, bool]]:

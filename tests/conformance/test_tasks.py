@@ -110,6 +110,18 @@ def small_library(folder: Path) -> None:
         (folder / path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def small_books(folder: Path) -> None:
+    """Write books that say two words over and over for 64 words, then two others; and rated pairs of the words."""
+    couples = ["captain ship", "king queen", "door room", "night moon", "bread cheese", "sea shore", "hand head"]
+    (folder / "books").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        topics = [couples[i].split() for i in rng.integers(0, len(couples), 20)]
+        text = " ".join(topic[i] for topic in topics for i in rng.integers(0, 2, 64))
+        (folder / "books" / f"{number}.md").write_text(f"# Book {number}\n\n{text}.\n", encoding="utf-8")
+    (folder / "pairs.txt").write_text("king queen 9\nship door 3\nnight sea 2\nking zebra 1\n", encoding="utf-8")
+
+
 TOYS: dict[str, Toy] = {
     "binary_addition": Toy(
         write_raw=lambda folder: folder.mkdir(parents=True),
@@ -122,6 +134,11 @@ TOYS: dict[str, Toy] = {
         data=tiny_params({})["recipes"]["tiny"]["data"],
         options={"beam": 2, "max_length": 8},
         model={"dropout": 0.0},
+    ),
+    "masked_language_model": Toy(
+        write_raw=small_books,
+        split={"text": ["books"], "dev": {"toy": "pairs.txt"}, "test": {"toy": "pairs.txt"}},
+        data={"vocabulary": 40, "every": 3, "shown": ["The captain of the [ship] went ashore."]},
     ),
     "image_classification": Toy(
         write_raw=small_photos,
@@ -168,6 +185,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "transformer-concat": ("translation", {**TRANSFORMER, "positions": "concat"}),
     "rnn-gru": ("translation", {"architecture": "rnn", "width": 24, "cell": "gru"}),
     "rnn-lstm": ("translation", {"architecture": "rnn", "width": 24, "cell": "lstm"}),
+    "masked-lm": ("masked_language_model", {"width": 32, "heads": 2, "layers": 2, "dropout": 0.1}),
     **{
         name: ("image_classification", {"architecture": name})
         for name in ("cnn", "resnet", "mobilenet_v1", "mobilenet_v2", "densenet")

@@ -192,3 +192,14 @@ def test_curve_that_diverged_or_never_moved_is_still_drawn() -> None:
     for chart in curve_charts(rows):
         assert "nan" not in chart.svg
         ET.fromstring(chart.svg)
+
+
+def test_filled_texts_are_compared_word_by_word_and_with_the_reference(tmp_path: Path) -> None:
+    def answer(text: str) -> dict:
+        return {"filled": text, "blanks": [{"ship": 0.5}], "asked": [None]}
+
+    outputs = {NAMES[0]: answer("the old ship"), NAMES[2]: answer("the new ship")}
+    page = write(tmp_path, examples=[{"source": "the [old] ship", "reference": "the old ship", "outputs": outputs}])
+    assert "the old ship" in page
+    assert re.search(r"the <mark>new </mark>ship", page)
+    assert "blanks" not in page
