@@ -119,7 +119,7 @@ def evaluate(key: str) -> None:
     tolerance = tolerance_for(variant.precision, variant.tolerance, f"variants.{key}.tolerance")
     check_quality(task.metric, quality, own, tolerance)
     metric, share = share_of_teacher(task.metric, quality, teacher)
-    print(f"{key}: dev {metric} {quality['dev'][metric]:.2f}, {share:.1%} of the teacher's")
+    print(f"{key}: dev {metric} {quality['dev'][metric]:.4g}, {share:.1%} of the teacher's quality")
     write_json(
         Path("metrics") / variant.recipe / "variants" / f"{key}.json",
         {

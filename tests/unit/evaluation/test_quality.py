@@ -1,0 +1,40 @@
+"""A variant beside its torch model and the teacher, by a score and by an error."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.core.errors import ProofError
+from components.core.task import Metric
+from components.core.tolerance import tolerance_for
+from components.evaluation.quality import check_quality, share_of_teacher
+
+ACCURACY, MSE = Metric("accuracy", "max", "%"), Metric("mse", "min")
+ONE_PERCENT = tolerance_for("int8", {"quality_drop": 0.01}, "t")
+
+
+def dev(**values: float) -> dict[str, dict[str, float]]:
+    return {"dev": values}
+
+
+@pytest.mark.parametrize(("value", "passes"), [(0.35, True), (0.403, True), (0.405, False), (0.8, False)])
+def test_error_may_grow_by_the_tolerance_and_shrink_freely(value: float, passes: bool) -> None:
+    if passes:
+        check_quality(MSE, dev(mse=value), dev(mse=0.4), ONE_PERCENT)
+        return
+    with pytest.raises(ProofError, match=rf"dev mse {value:g} is .*% worse than the torch model's 0\.4; 1\.0% are"):
+        check_quality(MSE, dev(mse=value), dev(mse=0.4), ONE_PERCENT)
+
+
+@pytest.mark.parametrize(("value", "passes"), [(95.0, True), (89.2, True), (89.0, False)])
+def test_score_may_shrink_by_the_tolerance_and_grow_freely(value: float, passes: bool) -> None:
+    if passes:
+        check_quality(ACCURACY, dev(accuracy=value), dev(accuracy=90.0), ONE_PERCENT)
+        return
+    with pytest.raises(ProofError, match=r"dev accuracy 89 is 1\.1% worse"):
+        check_quality(ACCURACY, dev(accuracy=value), dev(accuracy=90.0), ONE_PERCENT)
+
+
+def test_share_of_the_teacher_is_below_one_when_the_variant_is_worse() -> None:
+    assert share_of_teacher(ACCURACY, dev(accuracy=81.0), dev(accuracy=90.0)) == ("accuracy", 0.9)
+    assert share_of_teacher(MSE, dev(mse=0.5, mae=0.1), dev(mse=0.4, mae=0.1)) == ("mse", 0.8)
