@@ -13,7 +13,11 @@ from components.core.bundle import Manifest
 from components.core.params import Recipe
 
 # Tasks whose name is not what Hugging Face calls them.
-PIPELINE_TAGS = {"translation": "translation", "image_classification": "image-classification"}
+PIPELINE_TAGS = {
+    "translation": "translation",
+    "image_classification": "image-classification",
+    "forecasting": "time-series-forecasting",
+}
 
 PRECISION_LIMITS = {
     "fp32": "Weights and sums are 32-bit floats, as in the torch model.",

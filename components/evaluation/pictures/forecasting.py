@@ -15,7 +15,7 @@ QUANTILES = ((0.05, "easy"), (0.5, "middling"), (0.95, "hard"))  # windows shown
 CHANNELS = 3  # shown of each window
 KINDS = {"forecast": "s1", "persistence": "s0", "truth": "s2", "last season": "s3"}
 STYLE = "<style>.curve.s3{stroke:var(--bubble);stroke-dasharray:4 3}.key.s3::before{background:var(--bubble)}</style>"
-Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # name -> x, y
+Lines = Mapping[str, tuple[Sequence[int], Sequence[float]]]  # name -> steps, values
 
 
 def pictures(predictor: Any, examples: Any) -> list[Picture]:
@@ -58,10 +58,10 @@ def _table(errors: Mapping[str, np.ndarray]) -> str:
 
 
 def _by_step(errors: Mapping[str, np.ndarray]) -> str:
-    lines: dict[str, Any] = {}
+    lines = {}
     for name, error_NHC in errors.items():
         mse_H = np.square(error_NHC).mean((0, 2))
-        lines[name] = (range(1, len(mse_H) + 1), mse_H)
+        lines[name] = (range(1, len(mse_H) + 1), mse_H.tolist())
     return _chart(lines, 760, 260, "mean squared error by step", from_zero=True)
 
 
@@ -78,9 +78,9 @@ def _windows(
             title = f"{word}: {examples.channels[c]}, window {n + 1:,}"
             ahead = range(1, forecast_NHC.shape[1] + 1)
             past = examples.past[n, -len(ahead) :, c]
-            truth = (range(1 - len(past), len(ahead) + 1), [*past, *examples.future[n, :, c]])
-            lines = {"persistence": (ahead, persistence_NHC[n, :, c]), "truth": truth}
-            lines["forecast"] = (ahead, forecast_NHC[n, :, c])
+            truth = (range(1 - len(past), len(ahead) + 1), [*past.tolist(), *examples.future[n, :, c].tolist()])
+            naive, forecast = ((ahead, values_NHC[n, :, c].tolist()) for values_NHC in (persistence_NHC, forecast_NHC))
+            lines = {"persistence": naive, "truth": truth, "forecast": forecast}
             svg = _chart(lines, 320, 180, title)
             caption = f"<figcaption>{escape(title)}</figcaption>"
             charts.append(f'<figure style="margin:0;width:310px">{caption}{svg}</figure>')

@@ -11,7 +11,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.cli import _printable, app
 from tests.workspace import REPOSITORY
 
 COMMANDS = [
@@ -69,3 +69,10 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: 
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_a_table_of_numbers_is_printed_as_csv_and_any_other_answer_as_it_is() -> None:
+    assert _printable([[1.5, 2.0], [3.0, -4.25]]) == "1.5,2.0\n3.0,-4.25"
+    assert _printable("a sentence") == "a sentence"
+    assert _printable({"label": "cat"}) == {"label": "cat"}
+    assert _printable([]) == []
