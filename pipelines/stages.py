@@ -43,7 +43,7 @@ def prepare(key: str) -> None:
     with new_folder(_prepared(key)) as out:
         facts = task.prepare(Path("data/raw") / recipe.dataset, out, split, data)
         # whatever is made from this data goes stale with the task's own code
-        sources = {str(path): sha256_file(path) for path in task_sources(recipe.task)}
+        sources = {str(path): sha256_file(path) for path in task_sources(recipe.task, task.predictor)}
         write_json(out / "task.json", {"task": recipe.task, "sources": sources})
     print(f"{key}: {facts}")
 

@@ -119,10 +119,10 @@ class TaskDataset(Protocol):
     def lengths(self) -> np.ndarray | None:
         """Return (examples, 2) int64 lengths to bucket by (target first, then source), or None for fixed batches."""
 
-    def inputs(self) -> list[Any]:
+    def inputs(self) -> Sequence[Any]:
         """Return what the predictor takes, one an example."""
 
-    def references(self) -> list[Any]:
+    def references(self) -> Sequence[Any]:
         """Return what the predictor should answer, one an example."""
 
     def with_targets(self, answers: list[Any]) -> TaskDataset:

@@ -8,7 +8,7 @@ mean and deviation, over every window.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -106,6 +106,20 @@ def read_series(raw: Path) -> Table:
     return parse_table(text, str(files[0]))
 
 
+class RowLists(Sequence[Any]):
+    """Windows (N, T, C) as lists of rows, made when asked for: a split's windows all at once take half a gigabyte."""
+
+    def __init__(self, windows_NTC: np.ndarray) -> None:
+        self._windows_NTC = windows_NTC
+
+    def __len__(self) -> int:
+        return len(self._windows_NTC)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one window as [[number a channel] a row], or a list of them for a slice."""
+        return self._windows_NTC[index].tolist()
+
+
 @dataclass(frozen=True)
 class SeriesWindows:
     """One split's windows in time order.
@@ -146,13 +160,13 @@ class SeriesWindows:
     def lengths(self) -> None:
         """Return None: all windows are equally long, so the recipe gives batch_size."""
 
-    def inputs(self) -> list[list[list[float]]]:
+    def inputs(self) -> RowLists:
         """Return each window's past as rows of numbers, as the predictor takes it."""
-        return [window.tolist() for window in self.past]
+        return RowLists(self.past)
 
-    def references(self) -> list[list[list[float]]]:
+    def references(self) -> RowLists:
         """Return the rows that followed."""
-        return [window.tolist() for window in self.future]
+        return RowLists(self.future)
 
     def with_targets(self, answers: list[Any]) -> SeriesWindows:
         """Return the same windows with other rows to follow: a teacher's forecasts."""

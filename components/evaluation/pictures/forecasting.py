@@ -18,7 +18,7 @@ STYLE = "<style>.curve.s3{stroke:var(--bubble);stroke-dasharray:4 3}.key.s3::bef
 Lines = Mapping[str, tuple[Sequence[int], Sequence[float]]]  # name -> steps, values
 
 
-def pictures(predictor: Any, examples: Any) -> list[Picture]:
+def pictures(predictor: Any, examples: Any, teacher: Any = None) -> list[Picture]:
     """Return the table of errors, the errors by step of the horizon, and some windows with what was forecast."""
     forecast_NHC, persistence_NHC = predictor.forecast(examples.past), examples.persistence()
     errors = {

@@ -80,7 +80,7 @@ def test_naive_forecasts_repeat_the_last_row_and_the_last_season(
 def test_batches_hold_what_inputs_and_references_say(tmp_path: Path) -> None:
     dev = SeriesWindows.load(prepared(tmp_path, counting()), "dev")
     past, future = dev.collate([dev[2], dev[3]])
-    assert past.tolist() == dev.inputs()[2:4]
+    assert past.tolist() == dev.inputs()[2:4] == [dev.inputs()[2], dev.inputs()[3]]
     assert future.tolist() == dev.references()[2:4]
 
 
