@@ -140,7 +140,14 @@ def predict(
         raise ModelpressError('give one of: a "text", --file FILE, or - for standard input')
     predictor = load_predictor(find_bundle(Path.cwd(), bundle))
     for answer in predictor.predict(_inputs(text, file)):
-        print(answer)
+        print(_printable(answer))
+
+
+def _printable(answer: object) -> object:
+    """Return a table of numbers as lines of CSV, any other answer as it is."""
+    if isinstance(answer, list) and answer and all(isinstance(row, list) for row in answer):
+        return "\n".join(",".join(map(str, row)) for row in answer)
+    return answer
 
 
 def _inputs(text: str | None, file: Path | None) -> list[str]:

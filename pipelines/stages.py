@@ -43,7 +43,7 @@ def prepare(key: str) -> None:
     with new_folder(_prepared(key)) as out:
         facts = task.prepare(Path("data/raw") / recipe.dataset, out, dataset.split, data)
         # whatever is made from this data goes stale with the task's own code
-        sources = {str(path): sha256_file(path) for path in task_sources(recipe.task)}
+        sources = {str(path): sha256_file(path) for path in task_sources(recipe.task, task.predictor)}
         write_json(out / "task.json", {"task": recipe.task, "sources": sources})
     about = dataset.about.model_dump() if dataset.about else {}
     lineage = {"dataset": recipe.dataset, "about": about, "source": dataset.source.model_dump()}
@@ -122,7 +122,7 @@ def evaluate(key: str) -> None:
     tolerance = tolerance_for(variant.precision, variant.tolerance, f"variants.{key}.tolerance")
     check_quality(task.metric, quality, own, tolerance)
     metric, share = share_of_teacher(task.metric, quality, teacher)
-    print(f"{key}: dev {metric} {quality['dev'][metric]:.2f}, {share:.1%} of the teacher's")
+    print(f"{key}: dev {metric} {quality['dev'][metric]:.4g}, {share:.1%} of the teacher's quality")
     write_json(
         Path("metrics") / variant.recipe / "variants" / f"{key}.json",
         {

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
@@ -21,7 +22,10 @@ from components.models.fast_ops import distillation_loss
 
 
 class Logit(Config):
-    """(1 - alpha) of the student's own loss and alpha of the distance to the teacher at a temperature."""
+    """(1 - alpha) of the student's own loss and alpha of the distance to the teacher.
+
+    The distance of distributions over classes is taken at a temperature; that of predicted numbers is the squared one.
+    """
 
     temperature: float = Field(1.0, gt=0)
     alpha: float = Field(0.5, ge=0, le=1)
@@ -70,7 +74,10 @@ def distilling_step(task: Task, teacher: TrainedModel, logit: Logit | None) -> S
             return output
         with torch.no_grad():
             target = task.step(frozen, batch).logits
-        distance = distillation_loss(output.logits, target, output.targets >= 0, logit.temperature)
+        if output.numeric:
+            distance = F.mse_loss(output.logits, target)
+        else:
+            distance = distillation_loss(output.logits, target, output.counted(), logit.temperature)
         loss = (1 - logit.alpha) * output.loss + logit.alpha * distance
         return StepOutput(loss, output.logits, output.targets, output.metrics)
 

@@ -47,6 +47,7 @@ class StepOutput:
     loss: scalar the optimizer minimizes.
     logits: (..., classes), what a student is to match under logit distillation.
     targets: (...), the class ids; positions below zero or equal to the task's padding are not counted.
+    Where numbers are predicted: logits the predictions, targets the true ones, floats of the same shape.
     metrics: scalars to log beside the loss.
     """
 
@@ -54,6 +55,17 @@ class StepOutput:
     logits: torch.Tensor
     targets: torch.Tensor
     metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether numbers are predicted, not classes."""
+        return self.targets.is_floating_point()
+
+    def counted(self) -> torch.Tensor:
+        """Return which targets count, bool of their shape: class ids from zero, and all numbers."""
+        import torch
+
+        return torch.ones_like(self.targets, dtype=torch.bool) if self.numeric else self.targets >= 0
 
 
 @dataclass(frozen=True)
@@ -107,10 +119,10 @@ class TaskDataset(Protocol):
     def lengths(self) -> np.ndarray | None:
         """Return (examples, 2) int64 lengths to bucket by (target first, then source), or None for fixed batches."""
 
-    def inputs(self) -> list[Any]:
+    def inputs(self) -> Sequence[Any]:
         """Return what the predictor takes, one an example."""
 
-    def references(self) -> list[Any]:
+    def references(self) -> Sequence[Any]:
         """Return what the predictor should answer, one an example."""
 
     def with_targets(self, answers: list[Any]) -> TaskDataset:

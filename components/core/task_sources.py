@@ -14,12 +14,12 @@ PACKAGES = ("tasks", "inference", "models")  # of components: what belongs to so
 COMMON = ("predictor.py", "session.py")  # of all of them; dvc.yaml names these where they count
 
 
-def task_sources(task: str, root: Path = Path()) -> list[Path]:
+def task_sources(task: str, predictor: str, root: Path = Path()) -> list[Path]:
     """Return the task's module, its predictor's, and every module of PACKAGES that one of them imports, however deep.
 
     root: the folder that holds `components`; the files come sorted, relative to it.
     """
-    left = [root / "components" / package / f"{task}.py" for package in ("tasks", "inference")]
+    left = [root / "components" / "tasks" / f"{task}.py", root / "components" / "inference" / f"{predictor}.py"]
     found: set[Path] = set()
     while left:
         path = left.pop()

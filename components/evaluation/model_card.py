@@ -13,7 +13,11 @@ from components.core.bundle import Manifest
 from components.core.params import Recipe
 
 # Tasks whose name is not what Hugging Face calls them.
-PIPELINE_TAGS = {"translation": "translation", "image_classification": "image-classification"}
+PIPELINE_TAGS = {
+    "translation": "translation",
+    "image_classification": "image-classification",
+    "forecasting": "time-series-forecasting",
+}
 
 PRECISION_LIMITS = {
     "fp32": "Weights and sums are 32-bit floats, as in the torch model.",
@@ -76,10 +80,16 @@ def _summary(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
     options = ", ".join(f"{key} {value}" for key, value in sorted(manifest.options.items())) or "none"
     return (
         f"A {manifest.task.replace('_', ' ')} model of recipe `{manifest.recipe}`: {origin}, exported to ONNX at "
-        f"{manifest.precision} for {manifest.runtime} (options: {options}). It keeps "
-        f"{metrics['quality_vs_teacher']:.1%} of the teacher's dev {metrics['metric']}. Everything needed to answer "
-        "is in this folder; ONNX Runtime runs it, and no training framework is needed."
+        f"{manifest.precision} for {manifest.runtime} (options: {options}). {_kept(metrics)} Everything needed "
+        "to answer is in this folder; ONNX Runtime runs it, and no training framework is needed."
     )
+
+
+def _kept(metrics: Mapping[str, Any]) -> str:
+    share, metric = f"{metrics['quality_vs_teacher']:.1%}", metrics["metric"]
+    if metrics.get("mode") == "min":
+        return f"Its dev {metric}, an error, is {share} as good as the teacher's."
+    return f"It keeps {share} of the teacher's dev {metric}."
 
 
 def _usage(manifest: Manifest, about: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def package_bundle(
     for name in bundle.manifest.files:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(export / name, out / name)
-    inputs, references = examples.inputs()[:GOLDEN], examples.references()[:GOLDEN]
+    inputs, references = list(examples.inputs()[:GOLDEN]), list(examples.references()[:GOLDEN])
     answers = load_predictor(bundle).predict(inputs)
     golden = [
         {"input": given, "reference": wanted, "output": got}

@@ -45,13 +45,16 @@ def check_quality(metric: Metric, quality: Scores, own_torch: Scores, tolerance:
         loss = (expected - value) / abs(expected) * (1 if metric.mode == "max" else -1)
         if loss > tolerance.quality_drop:
             raise ProofError(
-                f"dev {name} {value:.2f} is {loss:.1%} worse than the torch model's {expected:.2f}; "
+                f"dev {name} {value:.4g} is {loss:.1%} worse than the torch model's {expected:.4g}; "
                 f"{tolerance.quality_drop:.1%} are allowed"
             )
 
 
 def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: str = "dev") -> tuple[str, float]:
-    """Return the variant's metric name and its share of the teacher's value under the same protocol (1 is as good)."""
+    """Return the variant's metric name and its share of the teacher's quality under the same protocol (1 is as good).
+
+    Of an error, less of which is better, the share is the teacher's over the variant's.
+    """
     (name,) = (name for name in quality[split] if name.startswith(metric.name))
     own, reference = quality[split][name], teacher[split][name]
     if metric.mode == "min":

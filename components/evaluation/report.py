@@ -18,7 +18,7 @@ from components.evaluation.charts.curves import curve_charts
 from components.evaluation.charts.frontier import STYLE as FRONTIER_STYLE
 from components.evaluation.charts.frontier import frontier_chart, short_names, standalone
 from components.evaluation.pictures import Picture
-from components.evaluation.selection import megabytes_text, p50_of, quality_of, quality_text, shortfalls
+from components.evaluation.selection import megabytes_text, p50_of, quality_of, quality_text, share_text, shortfalls
 
 TEMPLATE = "report.html.j2"
 Row = Mapping[str, Any]
@@ -100,7 +100,7 @@ def _cards(selection: Row, chosen: Row, baseline: Row | None) -> list[dict[str, 
         return f"{value:.1f}× {word} than the teacher" if compared else ""
 
     return [
-        _card("Quality", quality_text(quality_of(chosen)), f"{chosen['metric']}, dev", f"{ratio:.1%} of the teacher's")
+        _card("Quality", quality_text(quality_of(chosen)), f"{chosen['metric']}, dev", share_text(chosen))
         | _meter(ratio, f"at least {budget['min_quality']:.0%}", floor=budget["min_quality"]),
         _card(
             "Size", megabytes_text(chosen["size_bytes"]), "MB", times(_ratio(compared, chosen, "size_bytes"), "smaller")
@@ -177,6 +177,8 @@ def _example_view(examples: Sequence[Row], selection: Row) -> dict[str, Any]:
     teacher = baseline["variant"] if baseline and baseline["variant"] in names else next(iter(names), None)
     view = []
     for example in examples:
+        if isinstance(example["reference"], list):  # a table of numbers: the task's pictures draw it, nobody reads it
+            continue
         answers = [_answer(name, example, teacher, selection["selected"]) for name in names]
         view.append({"source": example["source"], "reference": example["reference"], "answers": answers})
     others = [answer for item in view for answer in item["answers"] if answer["chosen"] and not answer["teacher"]]

@@ -86,6 +86,11 @@ def quality_text(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
 
 
+def share_text(row: Row) -> str:
+    """Return how good a row's quality is beside the teacher's, in words that hold for an error too."""
+    return f"{row['quality_vs_teacher']:.1%} {'as good as' if row.get('mode') == 'min' else 'of'} the teacher's"
+
+
 def megabytes_text(size: float) -> str:
     """Return bytes as megabytes (10^6), three digits of them, two where that would be hardly any."""
     if size < 5e4:
@@ -141,8 +146,8 @@ def _best(rows: Sequence[Row]) -> Row:
 
 
 def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
-    quality, share = quality_text(quality_of(chosen)), chosen["quality_vs_teacher"]
-    result = f"{chosen['metric']} {quality} on dev, {share:.1%} of the teacher's"
+    quality = quality_text(quality_of(chosen))
+    result = f"{chosen['metric']} {quality} on dev, {share_text(chosen)}"
     limits = f"within the budget ({budget_in_words(budget)})"
     rivals = [row for row in _ties(within) if row is not chosen]
     if len(within) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def model_answers(
 
 
 def _in_parallel(
-    new_predictor: Callable[[], Predictor], chunks: list[list[int]], inputs: list[Any], cores: int
+    new_predictor: Callable[[], Predictor], chunks: list[list[int]], inputs: Sequence[Any], cores: int
 ) -> list[tuple[list[int], list[Any]]]:
     idle = [new_predictor() for _ in range(cores)]  # a free list: each thread takes one and puts it back
     started, done = time.monotonic(), 0

@@ -43,7 +43,7 @@ class FitModule(LightningModule):
 
     def validation_step(self, batch: Any, _index: int) -> None:
         output = self._step(self.model, batch)
-        weight = int((output.targets >= 0).sum())  # the mean over all targets, whatever the batches' sizes
+        weight = int(output.counted().sum())  # the mean over all targets, whatever the batches' sizes
         self.log_dict(
             {"dev_loss": output.loss, **{f"dev_{k}": v for k, v in output.metrics.items()}}, batch_size=weight
         )

@@ -117,6 +117,11 @@ def test_task_page_trains_compresses_and_selects_when_followed(after_task_page: 
     assert (after_task_page.root / "reports" / "waveform" / "index.html").is_file()
 
 
+def test_task_page_adds_one_file_and_one_params_block() -> None:
+    titled = [block.title for block in blocks("add-a-task.md") if block.title is not None and block.title != "waves.py"]
+    assert titled == ["components/tasks/waveform.py", "params.yaml"]
+
+
 def test_task_page_predicts_with_the_bundle_when_followed(after_task_page: Followed) -> None:
     assert after_task_page.output.splitlines()[-1] in ("h1+h2", "h1+h3", "h2+h3")
 

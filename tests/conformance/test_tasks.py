@@ -122,11 +122,28 @@ def small_books(folder: Path) -> None:
     (folder / "pairs.txt").write_text("king queen 9\nship door 3\nnight sea 2\nking zebra 1\n", encoding="utf-8")
 
 
+def small_series(folder: Path) -> None:
+    """Write a CSV of dates and two waves with noise, one of them on a level of its own."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(400)
+    waves = np.stack([np.sin(hours * np.pi / 6), 20 + 3 * np.cos(hours * np.pi / 6)], 1)
+    rows = waves + rng.normal(0, 0.1, waves.shape)
+    folder.mkdir(parents=True)
+    text = "".join(f"hour {hour},{a:.4f},{b:.4f}\n" for hour, (a, b) in zip(hours, rows, strict=True))
+    (folder / "series.csv").write_text(f"date,low,high\n{text}", encoding="utf-8")
+
+
 TOYS: dict[str, Toy] = {
     "binary_addition": Toy(
         write_raw=lambda folder: folder.mkdir(parents=True),
         split={"bits": 8, "train": 200, "dev": 40, "test": 40},
         model={"bias": True},
+    ),
+    "forecasting": Toy(
+        write_raw=small_series,
+        split={"train": 200, "dev": 80, "test": 80},
+        data={"look_back": 24, "horizon": 8, "season": 12},
+        model={"width": 16, "segment": 4, "layers": 4},
     ),
     "translation": Toy(
         write_raw=small_corpus,
@@ -181,6 +198,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "adder-sigmoid": ("binary_addition", {"activation": "sigmoid", "init": "he", "hidden": 64}),
     "adder-tanh": ("binary_addition", {"activation": "tanh", "signed": True}),
     "adder-relu": ("binary_addition", {"activation": "relu", "init": "he", "signed": True}),
+    **{
+        f"forecaster-{name}": ("forecasting", {"architecture": name, "loss": loss})
+        for name, loss in (
+            ("gru", "absolute_error"),
+            ("lstm", "absolute_error"),
+            ("rnn", "squared_error"),
+            ("wavenet", "squared_error"),
+        )
+    },
     "transformer": ("translation", TRANSFORMER),
     "transformer-concat": ("translation", {**TRANSFORMER, "positions": "concat"}),
     "rnn-gru": ("translation", {"architecture": "rnn", "width": 24, "cell": "gru"}),

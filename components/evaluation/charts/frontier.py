@@ -63,7 +63,7 @@ def frontier_chart(selection: Mapping[str, Any], width: int, height: int) -> str
         *(_circle(bubble, x) for bubble in bubbles),
         *_labels(bubbles, plot, short_names([row["variant"] for row in rows]), _in_the_way(frontier, selection, x, y)),
         text(plot.x + plot.width, height - 10, "median latency at batch 1, ms (log scale) →", "name", "end"),
-        text(plot.x, 18, f"↑ {rows[0]['metric']}, dev", "name"),
+        text(plot.x, 18, f"{'↓' if rows[0].get('mode') == 'min' else '↑'} {rows[0]['metric']}, dev", "name"),
     ]
     return picture(width, height, marks, f"Quality against latency of {len(rows)} variants of {selection['recipe']}")
 

@@ -28,7 +28,7 @@ SHOWN_ANALOGIES = 24
 WIDTH, HEIGHT, SMALL = 760, 560, 360  # pixels
 
 
-def pictures(predictor: Any, examples: Any) -> list[Picture]:
+def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     """Return the map, the neighbours, a scatter for each set of ratings, and some analogies."""
     rated: dict[str, list[tuple[float, float]]] = {}
     rows: dict[str, list[list[str]]] = {"shown": [], "analogies": []}

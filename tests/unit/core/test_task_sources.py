@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_sources_are_what_the_task_and_its_predictor_import_however_deep(root: Path) -> None:
-    names = [path.as_posix() for path in task_sources("sums", root)]
+    names = [path.as_posix() for path in task_sources("sums", "sums", root)]
     assert names == [
         "components/inference/sums.py",
         "components/models/cells.py",
@@ -39,6 +39,12 @@ def test_sources_are_what_the_task_and_its_predictor_import_however_deep(root: P
     ]
 
 
+def test_predictor_of_another_name_is_a_source_of_the_task(root: Path) -> None:
+    (root / "components" / "inference" / "shared.py").write_text("", encoding="utf-8")
+    names = [path.name for path in task_sources("sums", "shared", root)]
+    assert names == ["shared.py", "cells.py", "gates.py", "sums.py"]
+
+
 def test_sources_of_translation_hold_both_its_architectures() -> None:
-    names = {path.name for path in task_sources("translation", REPOSITORY)}
+    names = {path.name for path in task_sources("translation", "translation", REPOSITORY)}
     assert {"translation.py", "transformer.py", "rnn.py", "decoding.py", "fast_ops.py", "tokenizers.py"} <= names

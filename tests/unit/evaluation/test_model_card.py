@@ -24,7 +24,7 @@ ABOUT = {
 }
 
 
-def card(**lineage) -> str:
+def card(figures: dict | None = None, **lineage) -> str:
     parity = {"max_abs_diff": 2e-6, "agreement": 0.998, "grid": [[1, 4], [2, 4]], "tolerance": {"agreement": 0.5}}
     manifest = Manifest(
         "translation",
@@ -40,7 +40,7 @@ def card(**lineage) -> str:
         parity,
         lineage,
     )
-    return model_card(manifest, variant("toy-int8", 37.1234, 3.25), RECIPE)
+    return model_card(manifest, figures or variant("toy-int8", 37.1234, 3.25), RECIPE)
 
 
 def test_front_matter_is_what_hugging_face_reads() -> None:
@@ -52,6 +52,12 @@ def test_front_matter_is_what_hugging_face_reads() -> None:
         ("dev", "bleu_beam4", 37.1234),
         ("test", "bleu_beam4", 36.6234),
     ]
+
+
+def test_card_says_of_an_error_how_good_it_is_not_how_much_of_it_is_kept() -> None:
+    error = {"metric": "mse", "mode": "min", "quality": {"dev": {"mse": 0.4}, "test": {"mse": 0.4}}}
+    text = card(figures={**variant("toy-int8", 1.0, 3.25), **error, "teacher_quality": {}, "quality_vs_teacher": 0.98})
+    assert "Its dev mse, an error, is 98.0% as good as the teacher's." in text
 
 
 def test_card_tells_what_a_user_has_to_know() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.core.task import task_names
+from components.data.series_windows import SeriesWindows
 from components.evaluation import pictures
 from components.evaluation.pictures import has_pictures, task_pictures
 from components.evaluation.pictures.image_classification import confusion
@@ -47,6 +48,27 @@ def test_map_of_words_shows_principal_components() -> None:
     left, values, _ = np.linalg.svd(vectors - vectors.mean(0))
     places = principal_components(vectors @ vectors.T)
     np.testing.assert_allclose(np.abs(places), np.abs(left[:, :2] * values[:2]), atol=1e-9)
+
+
+class Knowing:
+    """Forecasts what will be, and errs by one in the last window."""
+
+    def forecast(self, past_NTC: np.ndarray) -> np.ndarray:
+        return past_NTC + np.where(np.arange(len(past_NTC)) == len(past_NTC) - 1, 1.0, 0.0)[:, None, None]
+
+
+def test_forecasts_stand_beside_the_naive_ones_and_the_hardest_window_is_shown() -> None:
+    past_NTC = np.random.default_rng(0).normal(size=(21, 6, 2))
+    windows = SeriesWindows(past_NTC, past_NTC, ["<low>", "high"], np.zeros(2), np.array([2.0, 2.0]), season=6)
+    beside, by_step, shown = task_pictures("forecasting", Knowing(), windows, None)
+    (forecast, persistence, season) = re.findall(r"<td>([\w ]+)</td><td>([\d.]+)</td>", beside.body)
+    assert forecast == ("forecast", f"{0.25 / 21:.4f}")
+    assert persistence == ("persistence", f"{np.square((past_NTC[:, -1:] - past_NTC) / 2).mean():.4f}")
+    assert season == ("last season", "0.0000")
+    assert by_step.body.count("<polyline") == 3
+    assert shown.body.count("<svg") == 6
+    assert "hard: high, window 21" not in shown.body  # the 95th percentile of 21 windows is the 20th
+    assert "<low>" not in shown.body
 
 
 def test_every_module_of_pictures_belongs_to_a_task() -> None:

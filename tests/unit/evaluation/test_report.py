@@ -152,6 +152,33 @@ def test_labels_of_the_frontier_plot_stand_apart_and_inside(width: int, p50s) ->
             assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
 
 
+@pytest.mark.parametrize(("mode", "arrow", "inside"), [("max", "↑", ["a"]), ("min", "↓", ["b"])])
+def test_budgets_region_of_the_frontier_plot_lies_on_the_good_side_of_the_metric(mode, arrow, inside) -> None:
+    variants = [variant("a", 40.0, 3, mode=mode), variant("b", 36.0, 3, mode=mode)]
+    shares = {"max": (40 / 38, 36 / 38), "min": (38 / 40, 38 / 36)}[mode]
+    rows = [{**row, "quality_vs_teacher": share} for row, share in zip(variants, shares, strict=True)]
+    budget = Budget(max_size_mb=50, max_p50_ms=40, min_quality=0.98)
+    svg = ET.fromstring(frontier_chart(select("toy", budget, rows, latency({"a": 3.0, "b": 4.0})), 920, 460))
+    space = "{http://www.w3.org/2000/svg}"
+    (region,) = (element for element in svg.iter(f"{space}rect") if element.get("class") == "budget")
+    top = float(region.get("y"))
+    bottom = top + float(region.get("height"))
+    heights = {
+        group.find(f"{space}title").text.split(":")[0].split(" ")[0]: float(group.find(f"{space}circle").get("cy"))
+        for group in svg.iter(f"{space}g")
+    }
+    assert [name for name, y in heights.items() if top <= y <= bottom] == inside
+    assert f"{arrow} bleu_beam4, dev" in [element.text for element in svg.iter(f"{space}text")]
+
+
+def test_tables_of_numbers_are_left_to_the_tasks_pictures(tmp_path: Path) -> None:
+    table = [[0.123456, 1.0]] * 96
+    examples = [{"source": table, "reference": table, "outputs": {NAMES[0]: table, NAMES[2]: table}}]
+    html = write(tmp_path, examples=examples)
+    assert "0.123456" not in html
+    assert "Side by side" not in html
+
+
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e5), st.booleans())
 @settings(max_examples=200)
 def test_ticks_are_few_and_inside_the_scale(low: float, span: float, logarithmic: bool) -> None:

@@ -44,6 +44,25 @@ def test_lowest_value_is_best_when_the_metric_is_an_error() -> None:
     assert selection["selected"] == "b"
 
 
+def error_variant(name: str, mse: float, share: float) -> dict:
+    scores = {"metric": "mse", "mode": "min", "quality": {"dev": {"mse": mse}, "test": {"mse": mse}}}
+    return {**variant(name, 1.0, 1.0), **scores, "quality_vs_teacher": share}
+
+
+def test_budgets_share_keeps_out_an_error_too_far_above_the_teachers() -> None:
+    rows = [error_variant("teacher", 0.40, 1.0), error_variant("coarse", 0.43, 0.9302)]
+    selection = select("toy", BUDGET, rows, latency({"teacher": 9.0, "coarse": 1.0}))
+    assert selection["selected"] == "teacher"
+    assert [row["variant"] for row in selection["variants"] if row["on_frontier"]] == ["teacher", "coarse"]
+    assert "mse 0.4000 on dev, 100.0% as good as the teacher's" in selection["reason"]
+
+
+def test_errors_within_half_a_percent_are_a_tie_that_speed_decides() -> None:
+    rows = [error_variant(name, mse, 1.0) for name, mse in (("exact", 0.4), ("int8", 0.4019), ("beyond", 0.4021))]
+    timings = latency({"exact": 9.0, "int8": 3.0, "beyond": 1.0})
+    assert select("toy", BUDGET, rows, timings)["selected"] == "int8"
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -12,7 +12,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from components.core.errors import ModelpressError
-from pipelines.cli import _inputs, app
+from pipelines.cli import _inputs, _printable, app
 from tests.workspace import REPOSITORY
 
 COMMANDS = [
@@ -93,3 +93,10 @@ def test_predict_refuses_what_is_not_utf_8(tmp_path: Path) -> None:
         _inputs(None, tmp_path / "x.txt")
     with pytest.raises(ModelpressError, match="the text: not UTF-8"):
         _inputs(os.fsdecode(b"caf\xe9"), None)
+
+
+def test_a_table_of_numbers_is_printed_as_csv_and_any_other_answer_as_it_is() -> None:
+    assert _printable([[1.5, 2.0], [3.0, -4.25]]) == "1.5,2.0\n3.0,-4.25"
+    assert _printable("a sentence") == "a sentence"
+    assert _printable({"label": "cat"}) == {"label": "cat"}
+    assert _printable([]) == []

@@ -68,15 +68,24 @@ def doubling_model(scale: float) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def selection(variant: str, quality: float = 36.0, p50: float = 5.0, size: int = 3_000_000, ratio: float = 0.98) -> Any:
+def selection(
+    variant: str,
+    quality: float = 36.0,
+    p50: float = 5.0,
+    size: int = 3_000_000,
+    ratio: float = 0.98,
+    metric: str = "bleu_beam4",
+    mode: str = "max",
+) -> Any:
     row = {
         "variant": variant,
         "recipe": RECIPE,
         "parent": RECIPE,
         "precision": "int8",
-        "quality": {"dev": {"bleu_beam4": quality}, "test": {"bleu_beam4": quality - 1}},
+        "quality": {"dev": {metric: quality}, "test": {metric: quality - 1}},
         "quality_vs_teacher": ratio,
-        "metric": "bleu_beam4",
+        "metric": metric,
+        "mode": mode,
         "size_bytes": size,
         "parameters": 1,
         "latency_ms": {"batch_1": {"p50": p50, "p95": p50 * 2}, "batch_32": {"p50": 50.0, "p95": 60.0}},

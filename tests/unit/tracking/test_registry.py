@@ -161,6 +161,21 @@ def test_promotion_depends_on_the_champions_quality_and_the_tolerance(root, sele
         assert live_versions(root) == [1]
 
 
+@pytest.mark.parametrize(("quality", "allowed"), [(0.400, True), (0.4019, True), (0.4021, False), (0.3, True)])
+def test_promotion_is_refused_when_an_error_grew_beyond_the_tolerance(root, select_bundle, quality, allowed) -> None:
+    for scale, value in ((1.0, 0.4), (2.0, quality)):
+        select_bundle(quality=value, scale=scale, metric="mse", mode="min")
+        register_if_new(root, RECIPE)
+        if scale == 1.0 or allowed:
+            promote(root, RECIPE)
+    if not allowed:
+        with pytest.raises(
+            ModelpressError, match=r"mse 0\.4021 is worse than the champion's \(version 1\) 0\.4 by 0\.5"
+        ):
+            promote(root, RECIPE)
+    assert live_versions(root) == [2 if allowed else 1]
+
+
 def test_errors_name_the_next_command_when_there_is_nothing_to_act_on(root: Path, select_bundle) -> None:
     with pytest.raises(ModelpressError, match=r"selection\.json"):
         register_if_new(root, RECIPE)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.core.errors import ModelpressError
+from components.inference.number_tables import parse_table
+
+tables = st.integers(1, 4).flatmap(
+    lambda columns: st.lists(
+        st.lists(st.floats(-1e12, 1e12), min_size=columns, max_size=columns), min_size=1, max_size=6
+    )
+)
+
+
+@given(tables, st.booleans(), st.booleans())
+def test_any_table_is_read_as_it_was_written_with_or_without_names_and_dates(rows, named: bool, dated: bool) -> None:
+    names = [f"column {i}" for i in range(len(rows[0]))]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    if named:
+        writer.writerow([*(["date"] if dated else []), *names])
+    for number, row in enumerate(rows):
+        writer.writerow([*([f"2016-07-{number + 1:02} 00:00"] if dated else []), *row])
+    table = parse_table(text.getvalue(), "t.csv")
+    assert table.channels == (names if named else [str(i) for i in range(len(names))])
+    np.testing.assert_array_equal(table.values, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"t\.csv: no rows"),
+        ("\n\n", r"t\.csv: no rows"),
+        ("1,2\n3\n", r"t\.csv:2: 1 numbers, the rows before have 2"),
+        ("a,b\n1,2\n3,x\n", r"t\.csv:3: 'x' is no finite number"),
+        ("1,2\n3,nan\n", r"t\.csv:2: 'nan' is no finite number"),
+        ("1,2\n3,\n", r"t\.csv:2: '' is no finite number"),
+        ("a,b,c\n1,2\n", r"t\.csv: 3 names, but 2 numbers a row"),
+    ],
+)
+def test_malformed_text_is_a_clear_error_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(ModelpressError, match=message):
+        parse_table(text, "t.csv")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_table_or_a_clear_error(text: str) -> None:
+    try:
+        table = parse_table(text, "t.csv")
+    except ModelpressError:
+        return
+    assert table.values.shape[1] == len(table.channels)
+    assert np.isfinite(table.values).all()
