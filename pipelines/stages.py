@@ -100,7 +100,8 @@ def export(key: str) -> None:
     }
     model = load_model(task, Path("models") / variant.parent, root)
     with new_folder(Path("exports") / key) as out:
-        export_model(task, model, options, task.dataset(root, "dev"), root / "assets", tolerance, identity, out)
+        dev, train = (task.dataset(root, split) for split in ("dev", "train"))
+        export_model(task, model, options, dev, root / "assets", tolerance, identity, out, variant.quantize, train)
 
 
 def evaluate(key: str) -> None:
@@ -138,6 +139,7 @@ def evaluate(key: str) -> None:
             "size_bytes": bundle.size_bytes(),
             "parameters": bundle.manifest.parameters,
             "parity": bundle.manifest.parity,
+            "quantization": bundle.manifest.quantization,
         },
     )
 
@@ -154,7 +156,9 @@ def package(key: str) -> None:
         "dataset": recipe.dataset,
         "about": dataset.about.model_dump() if dataset.about else {},
         "source": dataset.source.model_dump(),
-        "params_sha256": hashlib.sha256(stable([recipe.model_dump(), variant.model_dump()])).hexdigest(),
+        "params_sha256": hashlib.sha256(
+            stable([recipe.model_dump(), variant.model_dump(exclude_none=True)])
+        ).hexdigest(),
         "data_sha256": sha256_tree(root),
     }
     metrics = read_json(Path("metrics") / variant.recipe / "variants" / f"{key}.json")

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from components.core.errors import ModelpressError, did_you_mean
 from components.core.params import Config
@@ -118,6 +118,14 @@ class TaskDataset(Protocol):
 
     def __add__(self, other: Any) -> TaskDataset:
         """Return the examples of both."""
+
+
+@runtime_checkable
+class DividedDataset(Protocol):
+    """A dataset that can give a part of itself; of others all inputs are made where a few are needed."""
+
+    def rows(self, numbers: Sequence[int]) -> TaskDataset:
+        """Return the examples of these numbers, in this order."""
 
 
 class Task(ABC):
