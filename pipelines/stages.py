@@ -190,6 +190,7 @@ def select(key: str) -> None:
 def report(key: str) -> None:
     """Write the recipe's page."""
     from components.core.bundle import Bundle
+    from components.evaluation.charts.layer_errors import layer_error_pictures
     from components.evaluation.pictures import has_pictures, task_pictures
     from components.evaluation.report import write_report
     from components.evaluation.side_by_side import side_by_side
@@ -200,11 +201,11 @@ def report(key: str) -> None:
     models = [key, *(name for name, student in params.students.items() if student.recipe == key)]
     bundles = {row["variant"]: Bundle.load(Path("bundles") / key / row["variant"]) for row in selection["variants"]}
     chosen = bundles[selection["selected"]]
-    pictures = []
+    pictures = layer_error_pictures({name: bundle.manifest.quantization for name, bundle in bundles.items()})
     if has_pictures(chosen.manifest.task):
         task = load_task(chosen.manifest.task)
         predictor = load_predictor(chosen, threads())
-        pictures = task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"))
+        pictures += task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"))
     with new_folder(Path("reports") / key) as out:
         write_report(
             recipe=key,

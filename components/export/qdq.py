@@ -20,6 +20,7 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 PASSING = ("Concat", "Add", "AveragePool", "GlobalAveragePool")  # int8 where all that they read is
 SAME_RANGE = ("MaxPool", "Flatten")  # the same, and what they give has the scale of what they read
 LARGEST = 127  # of a weight
+NOTHING = 1e-30  # weights this small are zeros, and what they are divided by should be no smaller
 STEPS = 255
 FLOAT = "/8"  # ends the name of what is read back from 8 bits
 
@@ -234,7 +235,7 @@ def rounded(weight: np.ndarray, axis: int, scale: np.ndarray) -> np.ndarray:
 
 
 def _steps(largest: np.ndarray) -> np.ndarray:
-    return halves(np.where(largest > 0, largest / LARGEST, 1.0))
+    return halves(np.where(largest > NOTHING, largest / LARGEST, 1.0))
 
 
 def halves(values: np.ndarray) -> np.ndarray:
@@ -242,7 +243,8 @@ def halves(values: np.ndarray) -> np.ndarray:
 
     `compact` stores them as such. A scale or a bias 2^-12 off is far below what 8 bits are off.
     """
-    half = values.astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
     fine = np.isfinite(half) & (np.abs(half) >= np.finfo(np.float16).smallest_normal)
     return np.where(fine | (values == 0), half, values).astype(np.float32)
 
