@@ -103,7 +103,8 @@ def export(key: str) -> None:
     }
     model = load_model(task, Path("models") / variant.parent, root)
     with new_folder(Path("exports") / key) as out:
-        export_model(task, model, options, task.dataset(root, "dev"), root / "assets", tolerance, identity, out)
+        dev, train = (task.dataset(root, split) for split in ("dev", "train"))
+        export_model(task, model, options, dev, root / "assets", tolerance, identity, out, variant.quantize, train)
 
 
 def evaluate(key: str) -> None:
@@ -141,6 +142,7 @@ def evaluate(key: str) -> None:
             "size_bytes": bundle.size_bytes(),
             "parameters": bundle.manifest.parameters,
             "parity": bundle.manifest.parity,
+            "quantization": bundle.manifest.quantization,
         },
     )
 
@@ -154,7 +156,9 @@ def package(key: str) -> None:
     recipe = params.recipes[variant.recipe]
     lineage = {
         **read_json(_lineage(variant.recipe)),
-        "params_sha256": hashlib.sha256(stable([recipe.model_dump(), variant.model_dump()])).hexdigest(),
+        "params_sha256": hashlib.sha256(
+            stable([recipe.model_dump(), variant.model_dump(exclude_none=True)])
+        ).hexdigest(),
         "data_sha256": sha256_tree(root),
     }
     metrics = read_json(Path("metrics") / variant.recipe / "variants" / f"{key}.json")
@@ -186,6 +190,7 @@ def select(key: str) -> None:
 def report(key: str) -> None:
     """Write the recipe's page."""
     from components.core.bundle import Bundle
+    from components.evaluation.charts.layer_errors import layer_error_pictures
     from components.evaluation.pictures import has_pictures, task_pictures
     from components.evaluation.report import write_report
     from components.evaluation.side_by_side import side_by_side
@@ -197,11 +202,11 @@ def report(key: str) -> None:
     models = [key, *(name for name, student in params.students.items() if student.recipe == key)]
     bundles = {row["variant"]: Bundle.load(Path("bundles") / key / row["variant"]) for row in selection["variants"]}
     chosen = bundles[selection["selected"]]
-    pictures = []
+    pictures = layer_error_pictures({name: bundle.manifest.quantization for name, bundle in bundles.items()})
     if has_pictures(chosen.manifest.task):
         task = load_task(chosen.manifest.task)
         predictor, teacher = load_predictor(chosen, threads()), load_model(task, Path("models") / key, _prepared(key))
-        pictures = task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"), teacher)
+        pictures += task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"), teacher)
     with new_folder(Path("reports") / key) as out:
         write_report(
             recipe=key,

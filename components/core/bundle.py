@@ -23,7 +23,7 @@ MANIFEST_BYTES = 4 * 2**20  # a real one has a few thousand
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("task", "recipe", "variant", "parent", "precision", "runtime", "predictor"), str),
-    **dict.fromkeys(("options", "graphs", "parity", "lineage", "files"), dict),
+    **dict.fromkeys(("options", "graphs", "parity", "quantization", "lineage", "files"), dict),
     "parameters": int,
 }
 
@@ -62,6 +62,7 @@ class Manifest:
     graphs: Mapping[str, GraphInfo]
     parameters: int
     parity: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

@@ -139,6 +139,28 @@ class Student(Config):
     passes: list[dict[str, dict[str, Any]]] = Field(min_length=1)
 
 
+class Calibration(Config):
+    """How static int8 learns which values activations take: on examples of train, never of dev or test."""
+
+    samples: int = Field(default=512, gt=0)
+    method: Literal["min_max", "percentile", "entropy"] = "percentile"
+    percentile: float = Field(default=99.99, gt=50, le=100)
+    seed: int = 1
+
+
+class Quantize(Config):
+    """How an int8 variant is made; without the block it is dynamic.
+
+    dynamic: products in int8, activations scaled as they come. static: whole layers in int8, scales from calibration;
+    the layers that cost most stay in float, as few as the tolerance asks for.
+    targets: processors the graph must compute exactly on; each gets a certificate in the manifest (static alone).
+    """
+
+    method: Literal["dynamic", "static"] = "dynamic"
+    calibration: Calibration = Calibration()
+    targets: tuple[Literal["x86-64-vnni", "x86-64-avx2"], ...] = ("x86-64-vnni", "x86-64-avx2")
+
+
 class Variant(Config):
     """A model exported at a precision for a runtime: one bundle. `options` and `tolerance` belong to the task."""
 
@@ -148,6 +170,13 @@ class Variant(Config):
     runtime: Literal["cpu", "gpu"] = "cpu"
     options: dict[str, Any] = {}
     tolerance: dict[str, float] = {}
+    quantize: Quantize | None = None
+
+    @model_validator(mode="after")
+    def _quantizes_int8(self) -> Self:
+        if self.quantize is not None and self.precision != "int8":
+            raise ValueError(f"quantize: says how int8 is made, but precision is {self.precision}; leave one out")
+        return self
 
 
 class Stages(Config):

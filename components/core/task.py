@@ -140,6 +140,14 @@ class ClosedForm(Protocol):
         """Set the weights from the training data; return what the curve's only row says (`train_loss`)."""
 
 
+@runtime_checkable
+class DividedDataset(Protocol):
+    """A dataset that can give a part of itself; of others all inputs are made where a few are needed."""
+
+    def rows(self, numbers: Sequence[int]) -> TaskDataset:
+        """Return the examples of these numbers, in this order."""
+
+
 class Task(ABC):
     """A problem modelpress can train, compress, export and prove."""
 

@@ -54,7 +54,7 @@ class NeighbourCounts:
 
     def between(self, left: int | None, right: int | None) -> np.ndarray:
         """Return P(w | left, right) of each word w, float64 (V,); None is a neighbour that isn't there or not known."""
-        probability_V = self.unigram_V.copy()
+        probability_V: np.ndarray = self.unigram_V.copy()
         if left is not None:
             probability_V *= self._after.lift(left, self.unigram_V)
         if right is not None:

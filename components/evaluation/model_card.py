@@ -144,9 +144,23 @@ def _data(recipe: Recipe, about: Mapping[str, Any]) -> str:
 
 def _limits(manifest: Manifest, about: Mapping[str, Any]) -> list[str]:
     return [
-        PRECISION_LIMITS[manifest.precision],
+        *_int8(manifest),
         "It has seen nothing but the data above: inputs unlike it get answers of unknown quality.",
         *about.get("limits", []),
+    ]
+
+
+def _int8(manifest: Manifest) -> list[str]:
+    """Return what is to be said of a quantized bundle: where it is exact, and what its activations depend on."""
+    if manifest.precision != "int8" or not manifest.quantization:
+        return [PRECISION_LIMITS[manifest.precision]]
+    ranking, certificates = manifest.quantization["ranking"], manifest.quantization["certificates"]
+    in_float = sum(layer["precision"] == "float" for layer in ranking)
+    return [
+        f"{len(ranking) - in_float} of {len(ranking)} layers compute in 8-bit integers, with scales found on "
+        f"{manifest.quantization['calibration']['samples']} training examples; single answers differ from the torch "
+        "model's. Judge it by quality, not equality.",
+        f"Certified to compute exactly on: {', '.join(certificates)}. On other processors its sums may saturate.",
     ]
 
 

@@ -42,12 +42,19 @@ def check_quality(metric: Metric, quality: Scores, own_torch: Scores, tolerance:
         expected = own_torch["dev"].get(name)
         if not expected or not name.startswith(metric.name):  # what stands beside it may have another mode
             continue
-        loss = (expected - value) / abs(expected) * (1 if metric.mode == "max" else -1)
+        loss = relative_loss(metric, value, expected)
         if loss > tolerance.quality_drop:
             raise ProofError(
                 f"dev {name} {value:.4g} is {loss:.1%} worse than the torch model's {expected:.4g}; "
                 f"{tolerance.quality_drop:.1%} are allowed"
             )
+
+
+def relative_loss(metric: Metric, value: float, expected: float) -> float:
+    """Return which part of the expected value is lost: below zero where the value is better, 0 of an expected zero."""
+    if not expected:
+        return 0.0
+    return (expected - value) / abs(expected) * (1 if metric.mode == "max" else -1)
 
 
 def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: str = "dev") -> tuple[str, float]:

@@ -11,10 +11,12 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from components.core.bundle import Bundle, GraphInfo, Manifest, TensorInfo
+from components.core.params import Quantize
 from components.core.task import Task, TaskDataset, TrainedModel
 from components.core.tolerance import Tolerance
 from components.export.parity import prove
 from components.export.precision import build_graphs
+from components.export.static_int8 import Judge, quantize_static
 
 
 def export_model(
@@ -26,16 +28,26 @@ def export_model(
     tolerance: Tolerance,
     identity: Mapping[str, Any],
     out: Path,
+    quantize: Quantize | None = None,
+    train: TaskDataset | None = None,
 ) -> Manifest:
     """Write graphs, assets and a manifest into the empty folder `out`, once the graphs are proven on `examples`.
 
     identity: the manifest's recipe, variant, parent, precision and runtime.
+    quantize: how int8 is made; static takes calibration examples from `train`.
 
     Raises:
         ProofError: a graph disagrees with the torch model beyond the tolerance.
     """
     precision = identity["precision"]
-    graphs = build_graphs(task, model, options, precision)
+    quantization: dict[str, Any] = {}
+    if quantize is not None and quantize.method == "static":
+        assert train is not None, "static int8 is calibrated on examples of train"
+        floats = build_graphs(task, model, options, "fp32")
+        judge = Judge(task, examples, assets, options.model_dump(), tolerance)
+        graphs, quantization = quantize_static(floats, quantize, train, judge)
+    else:
+        graphs = build_graphs(task, model, options, precision)
     print(
         f"{', '.join(graphs)}: {precision}, {sum(g.ByteSize() for g in graphs.values()) / 1e6:.2f} MB; proving",
         flush=True,
@@ -53,6 +65,7 @@ def export_model(
         graphs={name: _describe(name, graph) for name, graph in graphs.items()},
         parameters=model.parameters(),
         parity={**parity, "tolerance": tolerance.model_dump()},
+        quantization=quantization,
         **identity,
     )
     return Bundle.save(out, manifest).manifest

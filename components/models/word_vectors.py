@@ -32,6 +32,8 @@ class WordVectors(nn.Module):
         self.window, self.negatives = window, negatives
         self.table = nn.Parameter((torch.rand(len(counts), width) - 0.5) / width)
         self.context = nn.Parameter((torch.rand(len(counts), width) - 0.5) / width)
+        self.kept: Tensor
+        self.noise: Tensor
         self.register_buffer("kept", kept_V.clamp(max=1).float(), persistent=False)
         self.register_buffer("noise", (noise_V.cumsum(0) / noise_V.sum()).float(), persistent=False)
         place, candidate = torch.arange(BLOCK), torch.arange(BLOCK + 2 * window)

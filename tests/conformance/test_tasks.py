@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 import yaml
 from PIL import Image
 
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, ModelpressError
 from components.core.files import sha256_tree
-from components.core.params import Params, load_params, parse_config
+from components.core.params import Calibration, Params, Quantize, load_params, parse_config
 from components.core.task import GraphSpec, LoopSpec, Task, TrainedModel, load_task, task_names
 from components.core.tolerance import tolerance_for
 from components.export.export import export_model
@@ -281,6 +282,26 @@ def test_every_graph_is_exported_proven_and_loaded_again(
     bytes_a_weight = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}[precision]
     size = sum((out / graph.file).stat().st_size for graph in manifest.graphs.values())
     assert size < bytes_a_weight * model.parameters() * 1.15 + 60_000
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_graph_without_a_loop_is_made_static_int8(prepared: Path, tmp_path: Path, name: str) -> None:
+    task, model, root = build(prepared, name)
+    options = parse_config(task.Options, TOYS[task.name].options, "options")
+    identity = {"recipe": "r", "variant": "v", "parent": "r", "precision": "int8", "runtime": "cpu"}
+    tolerance = tolerance_for("int8", {"agreement": 0.0, "quality_drop": 1.0}, "t")
+    dev, train = (task.dataset(root, split) for split in ("dev", "train"))
+    export = partial(export_model, task, model, options, dev, root / "assets", tolerance, identity, tmp_path)
+    quantize = Quantize(method="static", calibration=Calibration(samples=48))
+    if any(isinstance(spec, LoopSpec) for spec in task.graphs(model.module.eval(), options)):
+        with pytest.raises(ModelpressError, match="holds a loop"):
+            export(quantize, train)
+        return
+    manifest = export(quantize, train)
+    assert len(load_predictor(tmp_path).predict(dev.inputs()[:5])) == 5
+    assert set(manifest.quantization["certificates"]) == {"x86-64-vnni", "x86-64-avx2"}
+    assert manifest.quantization["certificates"]["x86-64-avx2"]["saturated_sums"] == 0
+    assert manifest.quantization["tried"][0]["in_float"] == 0
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,0 +1,155 @@
+"""A float graph made static int8: calibrated, exact on its targets, as few layers in float as the tolerance asks for.
+
+Steps: forms that have int8 operators; ranges from calibration examples; weights reduced where a target's 16-bit sums
+need it; layers ranked by their error; then, from all int8 on, one more layer in float until dev is as good as agreed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from components.core.params import Quantize
+from components.core.task import Task, TaskDataset
+from components.core.tolerance import Tolerance
+from components.evaluation.quality import relative_loss
+from components.export.calibration import Watched, watch
+from components.export.compact import compact
+from components.export.int8_forms import with_int8_forms
+from components.export.qdq import quantize_qdq
+from components.export.saturation import HIGHEST, PairSums, pair_sums
+from components.export.sensitivity import LayerError, rank_layers
+from components.inference.predictor import predictor_class
+from components.inference.session import open_session
+
+SIXTEEN_BIT = "x86-64-avx2"  # the target whose sums of two products have 16 bits
+HEADROOM = 0.75  # of 16 bits: what a layer's sums may reach on calibration data without being reduced
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How good graphs are at the task: the metric's values on dev, and how much of it may be lost."""
+
+    task: Task
+    dev: TaskDataset
+    assets: Path
+    options: Mapping[str, Any]
+    tolerance: Tolerance
+
+    def scores(self, graphs: Mapping[str, ModelProto]) -> dict[str, float]:
+        """Return {metric: value} on dev."""
+        sessions = {name: open_session(graph.SerializeToString()) for name, graph in graphs.items()}
+        return self.task.score(predictor_class(self.task.predictor)(sessions, self.assets, self.options), self.dev)
+
+
+def quantize_static(
+    graphs: Mapping[str, ModelProto], quantize: Quantize, train: TaskDataset, judge: Judge
+) -> tuple[dict[str, ModelProto], dict[str, Any]]:
+    """Return the graphs in int8 and what is to be known of them, for the manifest.
+
+    graphs: float ones without loops. train: where calibration examples are drawn from.
+
+    Raises:
+        ModelpressError: a graph holds a loop.
+    """
+    formed = {name: with_int8_forms(graph) for name, graph in graphs.items()}
+    watched = watch(judge.task, formed, train, judge.assets, judge.options, quantize.calibration)
+    candidates = {name: _Candidate(formed[name], watched[name], SIXTEEN_BIT in quantize.targets) for name in graphs}
+    ranking = sorted(
+        ((error, name) for name, candidate in candidates.items() for error in candidate.ranking(graphs[name])),
+        key=lambda found: (-found[0].error, found[1], found[0].layer),
+    )
+    quantized, tried = _fewest_in_float(candidates, ranking, judge, judge.scores(graphs))
+    in_float = tried[-1]["in_float"]
+    facts = {
+        "method": "static",
+        "calibration": {**quantize.calibration.model_dump(), "split": "train"},
+        "ranking": [_ranked(error, name, candidates, place < in_float) for place, (error, name) in enumerate(ranking)],
+        "tried": tried,
+        "certificates": _certificates(quantize, candidates.values()),
+    }
+    for graph in quantized.values():
+        compact(graph)
+    return quantized, facts
+
+
+class _Candidate:
+    """One graph, to be written in int8 with any of its layers in float; `reduced` layers cannot leave 16 bits."""
+
+    def __init__(self, graph: ModelProto, watched: Watched, sixteen_bits: bool) -> None:
+        self.graph, self.watched, self.sixteen_bits = graph, watched, sixteen_bits
+        self.reduced: set[str] = set()
+        self.sums: list[PairSums] = []
+        unreduced = pair_sums(self.write(set()), watched.feeds)
+        self.saturated_unreduced = sum(found.saturated for found in unreduced)
+        if sixteen_bits:
+            self.reduced = {found.layer for found in unreduced if not _has_headroom(found)}
+
+    def write(self, in_float: set[str]) -> ModelProto:
+        """Return the graph with all layers but these in int8."""
+        return quantize_qdq(self.graph, self.watched.ranges, in_float, self.reduced)
+
+    def certified(self, in_float: set[str]) -> ModelProto:
+        """Return the graph once its 16-bit sums are exact on calibration data; a layer that leaves them is reduced."""
+        while True:
+            written = self.write(in_float)
+            self.sums = pair_sums(written, self.watched.feeds)
+            leaving = {found.layer for found in self.sums if found.saturated}
+            if not self.sixteen_bits or not leaving:
+                return written
+            self.reduced |= leaving
+
+    def ranking(self, original: ModelProto) -> list[LayerError]:
+        """Return the layers by what each alone in int8 does to the logits of the float graph."""
+        return rank_layers(original, self.watched.feeds, self.write)
+
+
+def _has_headroom(found: PairSums) -> bool:
+    return max(found.highest, -found.lowest) <= HEADROOM * HIGHEST
+
+
+def _fewest_in_float(
+    candidates: Mapping[str, _Candidate], ranking: Sequence[tuple[LayerError, str]], judge: Judge, float_scores: Any
+) -> tuple[dict[str, ModelProto], list[dict[str, Any]]]:
+    """Return the first graphs that lose no more than agreed, layers left in float from the top; and what was tried."""
+    tried = []
+    for count in range(len(ranking) + 1):
+        left = {name: {error.layer for error, graph in ranking[:count] if graph == name} for name in candidates}
+        graphs = {name: candidate.certified(left[name]) for name, candidate in candidates.items()}
+        scores = judge.scores(graphs)
+        loss = max((relative_loss(judge.task.metric, value, float_scores[k]) for k, value in scores.items()), default=0)
+        tried.append({"in_float": count, "dev": {k: round(v, 4) for k, v in scores.items()}, "loss": round(loss, 5)})
+        print(
+            f"int8 with {count} of {len(ranking)} layers in float: dev {tried[-1]['dev']}, lost {loss:.2%}", flush=True
+        )
+        if loss <= judge.tolerance.quality_drop:
+            break
+    return graphs, tried
+
+
+def _ranked(error: LayerError, graph: str, candidates: Mapping[str, _Candidate], in_float: bool) -> dict[str, Any]:
+    reduced = error.layer in candidates[graph].reduced
+    precision = "float" if in_float else "int8, reduced" if reduced else "int8"
+    return {"graph": graph, "layer": error.layer, "error": error.error, "precision": precision}
+
+
+def _certificates(quantize: Quantize, candidates: Collection[_Candidate]) -> dict[str, Any]:
+    """Return for each target why the graphs are exact there."""
+    found = [layer for candidate in candidates for layer in candidate.sums]
+    certificates: dict[str, dict[str, Any]] = {
+        "x86-64-vnni": {"sums": "32 bits"},
+        SIXTEEN_BIT: {
+            "sums": "16 bits, saturating",
+            "layers": len(found),
+            # these are exact for every input, the others on the calibration examples that were looked at
+            "proven_layers": sum(layer.at_risk == 0 for layer in found),
+            "largest_sum": max((max(layer.highest, -layer.lowest) for layer in found), default=0),
+            "saturated_sums": sum(layer.saturated for layer in found),
+            "saturated_sums_if_not_reduced": sum(candidate.saturated_unreduced for candidate in candidates),
+        },
+    }
+    return {target: certificates[target] for target in quantize.targets}
