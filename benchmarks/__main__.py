@@ -22,6 +22,8 @@ def main() -> None:
         ["benchmarks.binary_addition"],
         ["benchmarks.kill_points"],
     ]
+    if any(Path("bundles").glob("digits-*")):
+        commands.append(["benchmarks.spoken_digits"])
     if Path("metrics/tatoeba-transformer/selection.json").is_file():
         commands.insert(0, ["benchmarks.serving"])
     else:

@@ -140,6 +140,26 @@ def _binary_addition(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _spoken_digits(result: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            name,
+            f"{found['parameters']:,}",
+            *(f"{value:.1f}" for value in found["accuracy"]),
+            f"{found['int8_accuracy']:.1f}",
+            f"{found['bytes']['fp32'] / 1e3:,.0f} / {found['bytes']['int8'] / 1e3:,.0f}",
+        ]
+        for name, found in result["recipes"].items()
+    ]
+    silences = [f"{seconds:g} s" for seconds in result["silences_s"]]
+    return [
+        "## Spoken digits",
+        "`python -m benchmarks.spoken_digits`: accuracy in percent on the test recordings, at fp32, with so much silence "
+        "behind each recording; int8 with none; the bundle's kB at fp32 and int8.",
+        _table(["recipe", "parameters", *silences, "int8", "kB"], rows),
+    ]
+
+
 def _serving(result: Mapping[str, Any]) -> list[str]:
     speed = [
         [f"{name}, {key.removeprefix('connections_')}", *(f"{row[f]:,.1f}" for f in _SPEED), f"{row['failed']}"]
@@ -180,6 +200,7 @@ _SECTIONS = {
     "orchestration": _orchestration,
     "kill_points": _kill_points,
     "binary_addition": _binary_addition,
+    "spoken_digits": _spoken_digits,
 }
 
 

@@ -22,6 +22,7 @@ from components.core.tolerance import tolerance_for
 from components.export.export import export_model
 from components.export.torch_predictor import torch_predictor
 from components.inference import load_predictor
+from components.inference.wav import wav_bytes
 from pipelines.params_check import check_params
 from tests.workspace import REPOSITORY, small_corpus, tiny_params
 
@@ -90,6 +91,18 @@ def small_photos(folder: Path) -> None:
         (folder / f"{split}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
 
 
+def small_recordings(folder: Path) -> None:
+    """Write 16 takes of a high and a low tone by two speakers, 0.11 to 0.4 s long at 8 kHz."""
+    rng = np.random.default_rng(0)
+    (folder / "recordings").mkdir(parents=True)
+    for word, pitch in (("high", 1100), ("low", 300)):
+        for speaker, take in ((speaker, take) for speaker in ("a", "b") for take in range(16)):
+            tone = np.sin(np.arange(rng.integers(880, 3200)) / 8000 * 2 * np.pi * pitch * rng.uniform(0.8, 1.2))
+            noisy = 8000 * tone + rng.normal(0, 400, len(tone))
+            path = folder / "recordings" / f"{word}_{speaker}_{take}.wav"
+            path.write_bytes(wav_bytes(noisy.astype(np.int16), 8000))
+
+
 TOYS: dict[str, Toy] = {
     "binary_addition": Toy(
         write_raw=lambda folder: folder.mkdir(parents=True),
@@ -107,6 +120,11 @@ TOYS: dict[str, Toy] = {
         write_raw=small_photos,
         split={"reader": "image_folder", "dev_per_class": 20},
         model={"width": 8, "depths": [1, 2], "growth": 4},
+    ),
+    "sequence_classification": Toy(
+        write_raw=small_recordings,
+        split={"test_takes": 4, "dev_takes": 9},
+        model={"width": 24, "dropout": 0.0},
     ),
 }
 
@@ -140,6 +158,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         name: ("image_classification", {"architecture": name})
         for name in ("cnn", "resnet", "mobilenet_v1", "mobilenet_v2", "densenet")
     },
+    "digits-rnn": ("sequence_classification", {"architecture": "recurrent", "cell": "rnn"}),
+    "digits-bigru": ("sequence_classification", {"architecture": "recurrent", "cell": "gru", "bidirectional": True}),
+    "digits-wavenet": ("sequence_classification", {"architecture": "wavenet", "layers": 3}),
 }
 
 

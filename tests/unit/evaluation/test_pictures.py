@@ -9,8 +9,8 @@ import numpy as np
 
 from components.core.task import task_names
 from components.evaluation import pictures
+from components.evaluation.charts.confusion import confusion
 from components.evaluation.pictures import has_pictures, task_pictures
-from components.evaluation.pictures.image_classification import confusion
 
 ANSWERS = [("cat", 0.9), ("dog", 0.6), ("dog", 0.95), ("<b>", 0.7)]
 
