@@ -24,6 +24,10 @@ def main() -> None:
         ["benchmarks.word2vec"],
         ["benchmarks.kill_points"],
     ]
+    if any(Path("bundles").glob("digits-*")):
+        commands.append(["benchmarks.spoken_digits"])
+    if Path("models/talk-wavenet/model.safetensors").is_file():
+        commands.append(["benchmarks.sound_generation"])
     if Path("metrics/tatoeba-transformer/selection.json").is_file():
         commands.insert(0, ["benchmarks.serving"])
     else:

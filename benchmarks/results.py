@@ -158,6 +158,45 @@ def _word2vec(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _spoken_digits(result: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            name,
+            f"{found['parameters']:,}",
+            *(f"{value:.1f}" for value in found["accuracy"]),
+            f"{found['int8_accuracy']:.1f}",
+            f"{found['bytes']['fp32'] / 1e3:,.0f} / {found['bytes']['int8'] / 1e3:,.0f}",
+        ]
+        for name, found in result["recipes"].items()
+    ]
+    silences = [f"{seconds:g} s" for seconds in result["silences_s"]]
+    return [
+        "## Spoken digits",
+        "`python -m benchmarks.spoken_digits`: accuracy in percent on the test recordings, at fp32, with so much "
+        "silence behind each recording; int8 with none; the bundle's kB at fp32 and int8.",
+        _table(["recipe", "parameters", *silences, "int8", "kB"], rows),
+    ]
+
+
+def _sound_generation(result: Mapping[str, Any]) -> list[str]:
+    speeds = [[name.replace("_", ", "), f"{value:,.0f}"] for name, value in result["samples_per_second"].items()]
+    fields = [
+        [f"{row['layers']} in {row['cycles']}", f"{row['samples']:,}", f"{row['parameters']:,}"]
+        for row in result["receptive_fields"]
+    ]
+    equal, of = result["equal_samples"]
+    return [
+        "## Sound, sample by sample",
+        f"`python -m benchmarks.sound_generation {result['recipe']}`: one thread, same weights and noise; with the "
+        f"past cached inside the graph (for 500 and for 4,000 samples), and with a receptive field of "
+        f"{result['receptive_field']:,} computed again for each sample; medians of {result['rounds']} rounds in turns. "
+        f"Ratio within a round: {result['ratio']['median']:.1f} (least {result['ratio']['least']:.1f}); {equal} of "
+        f"{of} samples are the same. {_machine(result['hardware'])}.",
+        _table(["way", "samples/s"], speeds),
+        _table(["layers in cycles", "receptive field, samples", "weights of the stack"], fields),
+    ]
+
+
 def _serving(result: Mapping[str, Any]) -> list[str]:
     speed = [
         [f"{name}, {key.removeprefix('connections_')}", *(f"{row[f]:,.1f}" for f in _SPEED), f"{row['failed']}"]
@@ -214,6 +253,8 @@ _SECTIONS = {
     "kill_points": _kill_points,
     "binary_addition": _binary_addition,
     "word2vec": _word2vec,
+    "spoken_digits": _spoken_digits,
+    "sound_generation": _sound_generation,
 }
 
 

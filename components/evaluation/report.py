@@ -241,11 +241,13 @@ def _gist(answer: Any) -> Any:
 
 
 def _words(value: Any) -> str:
-    """Return any value as text or a picture: mappings and lists on one line, a label with its probability."""
+    """Return any value as text, a picture or a sound: mappings and lists on one line, a label with its probability."""
     from markupsafe import Markup
 
     if isinstance(value, str) and value.startswith("data:image/"):
         return Markup('<img class="example" src="{}" alt="">').format(value)
+    if isinstance(value, str) and value.startswith("data:audio/"):
+        return Markup('<audio controls preload="none" src="{}"></audio>').format(value)
     if isinstance(value, Mapping) and value.get("label") in value.get("probabilities", ()):
         return f"{value['label']} {value['probabilities'][value['label']]:.0%}"
     if isinstance(value, Mapping):

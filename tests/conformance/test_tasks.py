@@ -23,6 +23,7 @@ from components.core.tolerance import tolerance_for
 from components.export.export import export_model
 from components.export.torch_predictor import torch_predictor
 from components.inference import load_predictor
+from components.inference.wav import wav_bytes
 from pipelines.params_check import check_params
 from tests.workspace import REPOSITORY, small_corpus, tiny_params
 
@@ -134,7 +135,24 @@ def small_series(folder: Path) -> None:
     (folder / "series.csv").write_text(f"date,low,high\n{text}", encoding="utf-8")
 
 
+def small_recordings(folder: Path) -> None:
+    """Write 16 takes of a high and a low tone by two speakers, 0.11 to 0.22 s long at 8 kHz."""
+    rng = np.random.default_rng(0)
+    (folder / "recordings").mkdir(parents=True)
+    for word, pitch in (("high", 1100), ("low", 300)):
+        for speaker, take in ((speaker, take) for speaker in ("a", "b") for take in range(16)):
+            tone = np.sin(np.arange(rng.integers(880, 1800)) / 8000 * 2 * np.pi * pitch * rng.uniform(0.8, 1.2))
+            noisy = 8000 * tone + rng.normal(0, 400, len(tone))
+            path = folder / "recordings" / f"{word}_{speaker}_{take}.wav"
+            path.write_bytes(wav_bytes(noisy.astype(np.int16), 8000))
+
+
 TOYS: dict[str, Toy] = {
+    "audio_generation": Toy(
+        write_raw=small_recordings,
+        split={"test_takes": 4, "dev_takes": 9},
+        model={"width": 16, "skip": 24, "layers": 3},
+    ),
     "binary_addition": Toy(
         write_raw=lambda folder: folder.mkdir(parents=True),
         split={"bits": 8, "train": 200, "dev": 40, "test": 40},
@@ -175,6 +193,11 @@ TOYS: dict[str, Toy] = {
         data={"piece": 48, "shown": ["va"]},
         model={"width": 32, "window": 3, "sample": 0},
     ),
+    "sequence_classification": Toy(
+        write_raw=small_recordings,
+        split={"test_takes": 4, "dev_takes": 9},
+        model={"width": 24, "dropout": 0.0},
+    ),
 }
 
 
@@ -196,6 +219,7 @@ def prepare(folder: Path, name: str, out: Path) -> None:
 TRANSFORMER = {"architecture": "transformer", "width": 32, "heads": 2, "ffn": 48}
 TRANSFORMER |= {"encoder_layers": 1, "decoder_layers": 1}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "talker": ("audio_generation", {}),
     "adder-sigmoid": ("binary_addition", {"activation": "sigmoid", "init": "he", "hidden": 64}),
     "adder-tanh": ("binary_addition", {"activation": "tanh", "signed": True}),
     "adder-relu": ("binary_addition", {"activation": "relu", "init": "he", "signed": True}),
@@ -218,6 +242,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         for name in ("cnn", "resnet", "mobilenet_v1", "mobilenet_v2", "densenet")
     },
     **{name: ("word_embedding", {"family": name}) for name in ("skipgram", "cbow")},
+    "digits-rnn": ("sequence_classification", {"architecture": "recurrent", "cell": "rnn"}),
+    "digits-bigru": ("sequence_classification", {"architecture": "recurrent", "cell": "gru", "bidirectional": True}),
+    "digits-wavenet": ("sequence_classification", {"architecture": "wavenet", "layers": 3}),
 }
 
 

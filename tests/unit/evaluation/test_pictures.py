@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 
 from components.core.task import task_names
+from components.data.coded_sound_dataset import CodedSounds
 from components.data.series_windows import SeriesWindows
+from components.data.sound_dataset import SoundDataset
 from components.evaluation import pictures
+from components.evaluation.charts.confusion import confusion
+from components.evaluation.charts.spectrogram import spectrogram
 from components.evaluation.pictures import has_pictures, task_pictures
-from components.evaluation.pictures.image_classification import confusion
 from components.evaluation.pictures.word_embedding import principal_components
+from components.inference.wav import open_sound, wav_url
 
 ANSWERS = [("cat", 0.9), ("dog", 0.6), ("dog", 0.95), ("<b>", 0.7)]
 
@@ -77,3 +81,54 @@ def test_every_module_of_pictures_belongs_to_a_task() -> None:
     names = {path.stem for path in Path(pictures.__file__).parent.glob("*.py")} - {"__init__"}
     assert names <= set(task_names())
     assert not has_pictures("binary_addition")
+
+
+class Ear:
+    """Hears a word by its loudness, and takes it for silence where it is followed by more than a second of it."""
+
+    def predict(self, inputs: list[str]) -> list[dict[str, Any]]:
+        answers = []
+        for given in inputs:
+            sound = open_sound(given, 8000)
+            label = "loud" if np.abs(sound).max() > 5000 and len(sound) < 12_000 else "faint"
+            answers.append({"label": label, "probabilities": {label: 0.9}})
+        return answers
+
+
+def test_pictures_of_sounds_tell_accuracy_behind_silence_and_show_the_mistakes() -> None:
+    sounds = [np.full(1000 + 100 * i, 9000 if i % 2 else 900, np.int16) for i in range(10)]
+    classes = np.array([i % 2 for i in range(10)])
+    classes[4] = 1  # a faint recording of the word "loud": a mistake
+    matrix, memory, lengths, mistakes = task_pictures(
+        "sequence_classification", Ear(), SoundDataset(sounds, classes, ["faint", "loud"], 8000), None
+    )
+    assert "1 of 10 test recordings are labelled wrong" in matrix.caption
+    assert re.findall(r">(\d+\.\d)<", memory.body)[:7] == ["90.0"] * 4 + ["40.0"] * 3
+    assert re.findall(r">(\d+\.\d)<", lengths.body).count("100.0") == 4
+    assert mistakes.body.count("<audio") == mistakes.body.count("data:image/png") == 1
+
+
+def test_spectrogram_of_a_tone_is_dark_at_its_pitch() -> None:
+    tone = (9000 * np.sin(np.arange(4000) / 8000 * 2 * np.pi * 1000)).astype(np.int16)
+    loudness = spectrogram(tone)
+    assert loudness.shape[0] == 128
+    assert abs((loudness[:, 50].argmax() + 1) * 8000 / 256 - 1000) < 8000 / 256
+
+
+class Mouth:
+    def predict(self, inputs: list[str]) -> list[str]:
+        return [wav_url(np.arange(2000, dtype=np.int16), 8000) for _ in inputs]
+
+
+def test_what_is_said_stands_beside_what_people_said() -> None:
+    codes = [np.full(900, 128 + i, np.uint8) for i in range(4)]
+    who = np.array([[0, 0, 1], [0, 0, 2], [1, 1, 1], [1, 0, 1]])
+    said, field = task_pictures(
+        "audio_generation", Mouth(), CodedSounds(codes, who, ["no", "yes"], ["ann", "bob"], 8000), None
+    )
+    assert re.findall(r"<figcaption>(.*?), (.*?), (?:<b>)?(\w+)", said.body) == [
+        ("no", "ann", "recorded"), ("no", "ann", "drawn"), ("yes", "bob", "recorded"), ("yes", "bob", "drawn"),
+    ]  # fmt: skip
+    assert "costs 2.00 bits" in said.caption
+    assert "dilated: 2,047" in field.body
+    assert "plain: 21" in field.body

@@ -1,0 +1,95 @@
+"""What a generator of sound says, beside people who said the same, and how far its receptive field reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from components.evaluation.charts.axes import Scale, grid, picture, polyline, text
+from components.evaluation.charts.spectrogram import spectrogram_url
+from components.evaluation.pictures import Picture
+from components.inference.mu_law import CODES, decode
+from components.inference.wav import open_sound, wav_url
+
+SHOWN = 6  # recordings, each of another word
+SECONDS = 0.5
+WIDTH, HEIGHT = 560, 300  # pixels
+
+
+def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
+    """Return drawn sounds beside recordings of the same word by the same speaker, and what a receptive field takes."""
+    rows = _rows_of_unlike_words(examples)
+    wishes = [f"{examples.names()[row]} {SECONDS:g} s" for row in rows]
+    drawn = predictor.predict(wishes)
+    pairs = [_pair(examples, row, answer) for row, answer in zip(rows, drawn, strict=True)]
+    return [
+        Picture(
+            "What it says",
+            f"Left a person, a recording it never heard; right the chosen variant, {SECONDS:g} s drawn sample by "
+            f"sample. A guess from single samples costs {_single_sample_bits(examples):.2f} bits a sample.",
+            "\n".join(pairs),
+        ),
+        Picture(
+            "How far back it hears",
+            "Samples an output depends on, by the number of layers, all with the same weights each. Dilations that "
+            "double reach as far with a few layers as plain convolutions do with thousands; a cycle begins again at 1.",
+            receptive_chart(),
+        ),
+    ]
+
+
+def _rows_of_unlike_words(examples: Any) -> list[int]:
+    first: dict[tuple[int, int], int] = {}
+    for row, (word, speaker, _) in enumerate(examples.who):
+        if int(speaker) == int(word) % len(examples.speakers):
+            first.setdefault((int(word), int(speaker)), row)
+    return [first[key] for key in sorted(first)][:SHOWN]
+
+
+def _pair(examples: Any, row: int, answer: str) -> str:
+    word, speaker, _ = examples.who[row]
+    said = f"{escape(examples.words[word])}, {escape(examples.speakers[speaker])}"
+    recorded_T = decode(examples.codes[row])
+    return _figure(recorded_T, wav_url(recorded_T, examples.rate), f"{said}, recorded") + _figure(
+        open_sound(answer, examples.rate), answer, f"{said}, <b>drawn</b>"
+    )
+
+
+def _figure(samples_T: np.ndarray, source: str, caption: str) -> str:
+    return (
+        f'<figure class="sound"><img src="{spectrogram_url(samples_T)}" alt="spectrogram">'
+        f'<audio controls preload="none" src="{escape(source)}"></audio><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _single_sample_bits(examples: Any) -> float:
+    """Return the entropy of single samples in bits: what a guess costs that knows how often each code comes."""
+    counts = np.bincount(np.concatenate(examples.codes), minlength=CODES)
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def receptive_chart(most: int = 20, cycle: int = 10) -> str:
+    """Return receptive fields by layers as SVG: plain convolutions, and dilations that double in cycles."""
+    plain: list[tuple[float, float]] = [(layers, 1 + layers) for layers in range(1, most + 1)]
+    doubled: list[tuple[float, float]] = []
+    reach = 1
+    for layer in range(most):
+        reach += 1 << (layer % cycle)
+        doubled.append((layer + 1, reach))
+    x = Scale(0, most + 1, 56, WIDTH - 24)
+    y = Scale(1, reach * 2, HEIGHT - 48, 16, logarithmic=True)
+    marks = grid(x, y, x.ticks(6), y.ticks(5))
+    for points, kind, name in ((doubled, "s1", "dilated"), (plain, "s0", "plain")):
+        marks += _line(points, kind, name, x, y)
+    marks.append(text(WIDTH - 24, HEIGHT - 8, "layers →", "name", "end"))
+    return picture(WIDTH, HEIGHT, marks, "receptive field in samples by layers")
+
+
+def _line(points: Sequence[tuple[float, float]], kind: str, name: str, x: Scale, y: Scale) -> list[str]:
+    (across, reach) = points[-1]
+    label = text(x(across), y(reach) - 8, f"{name}: {reach:,.0f}", "label", "end")
+    return [polyline([(x(a), y(b)) for a, b in points], f"curve {kind}"), label]

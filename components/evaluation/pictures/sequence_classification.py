@@ -1,0 +1,101 @@
+"""What a classifier of recordings mixes up, how long it remembers, and what its surest mistakes look and sound like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from components.evaluation.charts.axes import Scale, grid, picture, polyline, text
+from components.evaluation.charts.confusion import confusion, confusion_chart
+from components.evaluation.charts.spectrogram import spectrogram_url
+from components.evaluation.pictures import Picture
+
+MISTAKES = 16
+SILENCES_S = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+GROUPS = 5  # of recordings by their own length
+WIDTH, HEIGHT = 560, 300  # pixels
+
+
+def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
+    """Return the confusion matrix, accuracy by length, and the worst mistakes on these examples."""
+    references = examples.references()
+    answers = predictor.predict(examples.inputs())
+    labels = sorted(set(references) | {answer["label"] for answer in answers})
+    wrong = [i for i, (answer, wanted) in enumerate(zip(answers, references, strict=True)) if answer["label"] != wanted]
+    found = f"{len(wrong):,} of {len(references):,} test recordings are labelled wrong."
+    by_silence = [(s, _accuracy(predictor, examples.with_silence(s))) for s in SILENCES_S]
+    return [
+        Picture(
+            "What it mixes up",
+            f"A row: recordings of one word; a column: what the chosen variant calls them. {found}",
+            confusion_chart(labels, confusion(labels, references, [answer["label"] for answer in answers])),
+        ),
+        Picture(
+            "What it still knows after a silence",
+            "The share of test recordings labelled right when so much silence follows the word. A recurrent network "
+            "has to carry the word through it, step by step.",
+            line_chart(by_silence, "seconds of silence behind the word"),
+        ),
+        Picture(
+            "Short and long recordings",
+            f"The same share among the shortest to the longest fifth of the recordings, by their mean length. {found}",
+            line_chart(_by_own_length(examples, set(wrong)), "seconds of the recording"),
+        ),
+        Picture("Surest mistakes", _MISTAKES_CAPTION, _mistakes(examples, answers, references, wrong)),
+    ]
+
+
+_MISTAKES_CAPTION = (
+    "The wrong labels it gave the highest probability, and the right ones; time goes to the right, pitch upwards, to "
+    "half the sampling rate."
+)
+
+
+def _accuracy(predictor: Any, examples: Any) -> float:
+    answers, references = predictor.predict(examples.inputs()), examples.references()
+    right = sum(bool(a["label"] == wanted) for a, wanted in zip(answers, references, strict=True))
+    return float(100 * right / len(references))
+
+
+def _by_own_length(examples: Any, wrong: set[int]) -> list[tuple[float, float]]:
+    """Return (mean seconds, accuracy) of each group, the shortest recordings first."""
+    seconds_N = np.array([len(sound) / examples.rate for sound in examples.sounds])
+    groups = [rows for rows in np.array_split(np.argsort(seconds_N, kind="stable"), GROUPS) if len(rows)]
+    return [
+        (float(seconds_N[rows].mean()), 100 * (1 - sum(int(i) in wrong for i in rows) / len(rows))) for rows in groups
+    ]
+
+
+def line_chart(points: Sequence[tuple[float, float]], across: str) -> str:
+    """Return (x, percent) points as SVG, each with its figure."""
+    x = Scale(0.0, max(value for value, _ in points) * 1.04, 48, WIDTH - 24)
+    lowest = min(percent for _, percent in points)
+    y = Scale(0.0 if lowest < 80 else 80.0, 104.0 if lowest < 80 else 101.0, HEIGHT - 48, 16)
+    marks = grid(x, y, x.ticks(6), [tick for tick in y.ticks(5) if tick <= 100])
+    marks.append(polyline([(x(value), y(percent)) for value, percent in points], "curve s1"))
+    for value, percent in points:
+        marks.append(f'<circle cx="{x(value):.1f}" cy="{y(percent):.1f}" r="3" class="dot s1"/>')
+        marks.append(text(x(value), y(percent) + 18, f"{percent:.1f}", "small", "middle"))
+    marks.append(text(WIDTH - 24, HEIGHT - 8, f"{across} →", "name", "end"))
+    return picture(WIDTH, HEIGHT, marks, f"accuracy in per cent by {across}")
+
+
+def _mistakes(examples: Any, answers: Sequence[Any], references: Sequence[str], wrong: Sequence[int]) -> str:
+    surest = sorted(wrong, key=lambda i: -answers[i]["probabilities"][answers[i]["label"]])[:MISTAKES]
+    if not surest:
+        return "<p>None: every test recording is labelled right.</p>"
+    inputs = examples.inputs()
+    return "\n".join(_mistake(examples.sounds[i], inputs[i], answers[i], references[i]) for i in surest)
+
+
+def _mistake(samples_T: np.ndarray, source: str, answer: dict[str, Any], wanted: str) -> str:
+    label = answer["label"]
+    return (
+        f'<figure class="sound"><img src="{spectrogram_url(samples_T)}" alt="spectrogram of {escape(wanted)}">'
+        f'<audio controls preload="none" src="{escape(source)}"></audio>'
+        f'<figcaption><b class="miss">{escape(label)}</b> {answer["probabilities"][label]:.0%}, it is '
+        f"{escape(wanted)}</figcaption></figure>"
+    )
