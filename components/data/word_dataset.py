@@ -153,9 +153,9 @@ class WordDataset:
         """Return each question as the predictor takes it."""
         return [question.text for question in self.questions]
 
-    def references(self) -> list[float | str | None]:
-        """Return each question's answer: people's rating, or the analogy's word."""
-        return [question.answer for question in self.questions]
+    def references(self) -> list[float | str]:
+        """Return each question's answer: people's rating, the analogy's word, or nothing for a word only shown."""
+        return ["" if question.answer is None else question.answer for question in self.questions]
 
     def with_targets(self, answers: list[Any]) -> WordDataset:
         """Return the same: what a text says, no teacher can change."""

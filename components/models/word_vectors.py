@@ -1,9 +1,12 @@
 """Word2vec (Mikolov et al. 2013): skip-gram and CBOW with negative sampling, as products of matrices.
 
-The papers' programs update a word at a time. Here a batch of running text is cut into blocks of BLOCK words; a block
-shares SHARED words of chance as its negatives, each weighted so that a word meets `negatives` of them in expectation
-for each of its pairs, and all scores of a block are one product: (BLOCK, D) by (D, BLOCK + 2 window + SHARED). Reduced
-windows, subsampling and the noise distribution are the papers'.
+The papers' programs update a word at a time. Here a batch of running text is cut into blocks; the words of a block
+share as many words of chance as their negatives, each weighted so that a word meets `negatives` of them for each of its
+pairs, and all scores of a block are one product: (block, D) by (D, block + 2 window + block). Reduced windows,
+subsampling and the noise distribution are the papers'.
+
+Larger blocks are slower (more of a product is thrown away) and shorter ones know fewer words of chance, which costs
+skip-gram its rare words; each model has the shortest that serves it.
 """
 
 from __future__ import annotations
@@ -12,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BLOCK = 16
-SHARED = 16
 NO_WORD = -1  # fills up a piece of text
 
 
@@ -23,6 +24,8 @@ class WordVectors(nn.Module):
     counts: int64 (V,), how often each word occurs in the training text.
     sample: words of a larger share of the text are left out at random, the more the larger (0: none).
     """
+
+    block: int  # words of a block, and its words of chance
 
     def __init__(self, counts: Tensor, width: int, window: int, negatives: int, sample: float) -> None:
         super().__init__()
@@ -36,7 +39,7 @@ class WordVectors(nn.Module):
         self.noise: Tensor
         self.register_buffer("kept", kept_V.clamp(max=1).float(), persistent=False)
         self.register_buffer("noise", (noise_V.cumsum(0) / noise_V.sum()).float(), persistent=False)
-        place, candidate = torch.arange(BLOCK), torch.arange(BLOCK + 2 * window)
+        place, candidate = torch.arange(self.block), torch.arange(self.block + 2 * window)
         self.register_buffer("distance", (candidate - window - place[:, None]).abs(), persistent=False)
 
     def vectors(self) -> Tensor:
@@ -51,11 +54,11 @@ class WordVectors(nn.Module):
         """
         draw = None if self.training else torch.Generator(words_NL.device).manual_seed(0)
         words_n = self._subsampled(words_NL, draw)
-        centre_MB, around_MC = _blocks(words_n, self.window)
+        centre_MB, around_MC = blocks(words_n, self.block, self.window)
         reach_MB1 = torch.randint(1, self.window + 1, (*centre_MB.shape, 1), generator=draw, device=words_n.device)
         there = (centre_MB >= 0)[:, :, None] & (around_MC >= 0)[:, None]
         pairs_MBC = there & (self.distance > 0) & (self.distance <= reach_MB1)
-        chance = torch.rand(len(centre_MB), SHARED, generator=draw, device=words_n.device)
+        chance = torch.rand(len(centre_MB), self.block, generator=draw, device=words_n.device)
         noise_MS = torch.searchsorted(self.noise, chance).clamp_(max=len(self.noise) - 1)
         taken_n = words_n[words_n >= 0]
         loss = self.block_loss(centre_MB.clamp(min=0), around_MC.clamp(min=0), pairs_MBC.float(), noise_MS)
@@ -79,12 +82,14 @@ class WordVectors(nn.Module):
 class SkipGram(WordVectors):
     """Each word predicts every neighbour."""
 
+    block = 32
+
     def block_loss(self, centre_MB: Tensor, around_MC: Tensor, pairs_MBC: Tensor, noise_MS: Tensor) -> Tensor:
         word_MBD = F.embedding(centre_MB, self.table)
         other_MED = F.embedding(torch.cat([around_MC, noise_MS], 1), self.context)
         score_MBE = word_MBD @ other_MED.transpose(1, 2)
-        against_MB1 = pairs_MBC.sum(-1, keepdim=True) * (self.negatives / SHARED)
-        weight_MBE = torch.cat([pairs_MBC, against_MB1.expand(-1, -1, SHARED)], 2)
+        against_MB1 = pairs_MBC.sum(-1, keepdim=True) * (self.negatives / self.block)
+        weight_MBE = torch.cat([pairs_MBC, against_MB1.expand(-1, -1, self.block)], 2)
         sign_E = torch.ones(score_MBE.shape[-1], device=score_MBE.device)
         sign_E[: around_MC.shape[1]] = -1
         return (F.softplus(score_MBE * sign_E) * weight_MBE).sum()
@@ -93,21 +98,23 @@ class SkipGram(WordVectors):
 class Cbow(WordVectors):
     """The mean of a word's neighbours predicts the word."""
 
+    block = 16
+
     def block_loss(self, centre_MB: Tensor, around_MC: Tensor, pairs_MBC: Tensor, noise_MS: Tensor) -> Tensor:
         count_MB1 = pairs_MBC.sum(-1, keepdim=True)
         mean_MBD = (pairs_MBC / count_MB1.clamp(min=1)) @ F.embedding(around_MC, self.table)
         right_MB1 = (mean_MBD * F.embedding(centre_MB, self.context)).sum(-1, keepdim=True)
         noise_MBS = mean_MBD @ F.embedding(noise_MS, self.context).transpose(1, 2)
-        against_MB1 = F.softplus(noise_MBS).sum(-1, keepdim=True) * (self.negatives / SHARED)
+        against_MB1 = F.softplus(noise_MBS).sum(-1, keepdim=True) * (self.negatives / self.block)
         return ((F.softplus(-right_MB1) + against_MB1) * (count_MB1 > 0)).sum()
 
 
-def _blocks(words_n: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Return the text in blocks (M, BLOCK), and each with `window` words more on both sides."""
-    count = max(1, -(-len(words_n) // BLOCK))
-    padded = F.pad(words_n, (window, window + count * BLOCK - len(words_n)), value=NO_WORD)
-    around_MC = padded.unfold(0, BLOCK + 2 * window, BLOCK)
-    return around_MC[:, window : window + BLOCK], around_MC
+def blocks(words_n: Tensor, block: int, window: int) -> tuple[Tensor, Tensor]:
+    """Return the text in blocks (M, block), and each with `window` words more on both sides."""
+    count = max(1, -(-len(words_n) // block))
+    padded = F.pad(words_n, (window, window + count * block - len(words_n)), value=NO_WORD)
+    around_MC = padded.unfold(0, block + 2 * window, block)
+    return around_MC[:, window : window + block], around_MC
 
 
 class NearestWords(nn.Module):

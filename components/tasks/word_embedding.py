@@ -3,7 +3,8 @@
 Metric: `spearman`, the rank correlation with people's ratings of how alike two words are, times 100, the mean over a
 split's sets; dev: MTurk-771, test: MEN, WordSim-353 and SimLex-999, each beside it, and `syntactic`, the share of
 syntactic analogies answered right, in percent (Mikolov et al. 2013). Only questions whose words were all learnt count.
-EXPECT
+Expect on 4.7 million words by counts 63 on MEN, 52 on WordSim-353, 19 on SimLex-999 and 22 % of analogies after 20
+seconds on one core; benchmarks/word2vec.py holds the trained ones beside gensim's.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.errors import ModelpressError
@@ -33,6 +33,7 @@ def raw(tmp_path: Path) -> Path:
     return folder
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdef")), min_size=1), st.integers(1, 4))
 def test_numbers_lead_back_to_the_words_that_are_frequent_enough(documents: list[list[str]], least: int) -> None:
     words, texts = number_words(documents, least)
