@@ -1,6 +1,7 @@
 """Static int8 against fp32, ONNX Runtime, one thread: dev and test, bytes, time a run; memory of calibrating.
 
-    python -m benchmarks.quantization [RECIPE]    (needs models/RECIPE; writes benchmarks/results/quantization-RECIPE.json)
+    python -m benchmarks.quantization [RECIPE]   (after `modelpress run RECIPE`; writes
+                                                  benchmarks/results/quantization-RECIPE.json)
 
 Both graphs take turns in every round, the other one first each time; the ratio is the median over rounds. Memory is the
 peak of a process that calibrates on 1 and on 10 times the samples, less what it held before.
