@@ -60,7 +60,8 @@ def _keep_bytes(graph: GraphProto, name: str) -> None:
     values = arrays(graph)
     weight, mean, factor = (values.get(node.input[1]) for node in (conv, subtract, multiply))
     grouped = any(found.name == "group" and found.i != 1 for found in conv.attribute)
-    if weight is None or mean is None or factor is None or grouped:
+    shared = sum(conv.input[1] in node.input for node in graph.node) > 1
+    if weight is None or mean is None or factor is None or grouped or shared:
         return
     if not all(_one_a_channel(found, weight.shape[1]) for found in (mean, factor)):
         return

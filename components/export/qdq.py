@@ -43,7 +43,8 @@ def layers(graph: GraphProto) -> list[Layer]:
     found = []
     for node in graph.node:
         weight = weights.get(node.input[1]) if node.op_type in LAYERS else None
-        if weight is None or weight.dtype != np.float32 or not _is_plain(node, weight):
+        bias_is_stored = len(node.input) < 3 or node.input[2] in weights
+        if weight is None or weight.dtype != np.float32 or not bias_is_stored or not _is_plain(node, weight):
             continue
         axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
         found.append(Layer(layer_name(node.input[1]), node, weight, axis))
@@ -125,7 +126,7 @@ class _Writer:
             if node.op_type in SAME_RANGE:
                 self.ranges[y] = self.ranges[node.input[0]]
             node.input[:] = [self.held[name] for name in node.input]
-            self._give(node)
+            self._give(node, node.op_type not in SAME_RANGE)
         else:
             self._write_layer(layer)
 
@@ -141,10 +142,10 @@ class _Writer:
         else:  # a product's sum may stay as fine as it is: nothing is gained by rounding the answer
             self.nodes.append(node)
 
-    def _give(self, node: NodeProto) -> None:
+    def _give(self, node: NodeProto, with_relu: bool = True) -> None:
         """Add a node whose output is rounded to 8 bits, behind the ReLU where one follows."""
         y = node.output[0]
-        out = self.after.get(y, y)
+        out = self.after.get(y, y) if with_relu else y
         if out != y:
             self.absorbed.add(out)
         self.nodes.append(node)

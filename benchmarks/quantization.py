@@ -1,0 +1,158 @@
+"""Static int8 against fp32, ONNX Runtime, one thread: dev and test, bytes, time a run; memory of calibrating.
+
+    python -m benchmarks.quantization [RECIPE]   (after `modelpress run RECIPE`; writes
+                                                  benchmarks/results/quantization-RECIPE.json)
+
+Both graphs take turns in every round, the other one first each time; the ratio is the median over rounds. Memory is the
+peak of a process that calibrates on 1 and on 10 times the samples, less what it held before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.core.files import read_json, write_json
+
+BATCHES = (1, 32)
+SAMPLES = (512, 5120)
+
+
+def main() -> None:
+    """Export both variants, time them, measure the memory, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="?", default="fashion-mobilenet")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--worker", choices=["export", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--samples", type=int, default=SAMPLES[0], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, default=Path(), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker == "export":
+        export(options.recipe, options.folder)
+        return
+    if options.worker == "memory":
+        print(calibration_megabytes(options.recipe, options.samples))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _worker(options.recipe, "export", "--folder", str(folder))  # torch's threads end with its process
+        result = {
+            "recipe": options.recipe,
+            "quality": read_json(folder / "quality.json"),
+            "bytes": {kind: (folder / kind / "classify.onnx").stat().st_size for kind in ("fp32", "int8")},
+            "batches": {f"batch_{batch}": timings(folder, batch, options.rounds) for batch in BATCHES},
+            "calibration_mb": {
+                str(count): float(_worker(options.recipe, "memory", "--samples", str(count)).split()[-1])
+                for count in SAMPLES
+            },
+        }
+    write_json(Path(f"benchmarks/results/quantization-{options.recipe}.json"), result)
+    print(json.dumps(result, indent=2))
+
+
+def _worker(recipe: str, kind: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.quantization", recipe, "--worker", kind, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def export(recipe: str, folder: Path) -> None:
+    """Write both exports, their scores and 32 test inputs as the graph takes them into a folder."""
+    from components.core.params import load_params
+    from components.core.tolerance import tolerance_for
+    from components.export.export import export_model
+    from components.inference import load_predictor
+
+    task, model, root = _model(recipe)
+    splits = {name: task.dataset(root, name) for name in ("train", "dev", "test")}
+    variants = load_params().variants
+    quality: dict[str, Any] = {}
+    for kind in ("fp32", "int8"):
+        variant = variants[f"{recipe}-{kind}"]
+        (folder / kind).mkdir()
+        identity = {"recipe": recipe, "variant": kind, "parent": recipe, "precision": kind, "runtime": "cpu"}
+        tolerance = tolerance_for(kind, variant.tolerance, "tolerance")
+        manifest = export_model(
+            task,
+            model,
+            task.Options(),
+            splits["dev"],
+            root / "assets",
+            tolerance,
+            identity,
+            folder / kind,
+            variant.quantize,
+            splits["train"],
+        )
+        predictor = load_predictor(folder / kind)
+        quality[kind] = {name: task.score(predictor, splits[name]) for name in ("dev", "test")}
+        quality[kind]["in_float"] = [
+            layer["layer"] for layer in manifest.quantization.get("ranking", []) if layer["precision"] == "float"
+        ]
+        quality[kind]["certificates"] = manifest.quantization.get("certificates", {})
+    write_json(folder / "quality.json", quality)
+    np.save(folder / "images.npy", splits["test"].images[: max(BATCHES)])
+
+
+def timings(folder: Path, batch: int, rounds: int) -> dict[str, Any]:
+    """Return each graph's median milliseconds a run and the median of the rounds' ratios with its range."""
+    from components.inference.session import open_session
+
+    sessions = {kind: open_session(folder / kind / "classify.onnx", threads=1) for kind in ("fp32", "int8")}
+    image = np.load(folder / "images.npy")[:batch]
+    runs = max(5, 400 // batch)
+    found: dict[str, list[float]] = {kind: [] for kind in sessions}
+    for number in range(rounds + 1):
+        for kind in sorted(sessions, reverse=bool(number % 2)):
+            times = []
+            for _ in range(runs):
+                started = time.perf_counter()
+                sessions[kind].run(None, {"image": image})
+                times.append(time.perf_counter() - started)
+            if number:  # the first round warms up
+                found[kind].append(1e3 * statistics.median(times))
+    ratios = sorted(a / b for a, b in zip(found["fp32"], found["int8"], strict=True))
+    return {
+        "ms": {kind: round(statistics.median(values), 4) for kind, values in found.items()},
+        "speedup": round(statistics.median(ratios), 3),
+        "speedup_range": [round(ratios[0], 3), round(ratios[-1], 3)],
+    }
+
+
+def calibration_megabytes(recipe: str, samples: int) -> float:
+    """Return by how much calibrating raises this process's peak memory."""
+    from components.core.params import Calibration
+    from components.export.calibration import watch
+    from components.export.int8_forms import with_int8_forms
+    from components.export.precision import build_graphs
+
+    task, model, root = _model(recipe)
+    graphs = {k: with_int8_forms(g) for k, g in build_graphs(task, model, task.Options(), "fp32").items()}
+    train = task.dataset(root, "train")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    watch(task, graphs, train, root / "assets", {}, Calibration(samples=samples))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"peak {after / 1024:.1f} MB", file=sys.stderr)
+    return round((after - before) / 1024, 1)
+
+
+def _model(recipe: str) -> tuple[Any, Any, Path]:
+    from components.core.params import load_params
+    from components.core.task import load_task
+    from components.training.weights import load_model
+
+    task, root = load_task(load_params().recipes[recipe].task), Path("data/prepared") / recipe
+    return task, load_model(task, Path("models") / recipe, root), root
+
+
+if __name__ == "__main__":
+    main()
