@@ -1,8 +1,8 @@
 """Forecasting: the rows to come of a table by time, all channels at once, by recurrent and dilated causal networks.
 
 Metric: mse, the mean squared error in training deviations over all test windows (the published tables' protocol), less
-is better. Expect at horizon 96 on etth1, test: 0.36 to 0.39 in two minutes of training; on exchange-rate, where
-nobody much beats "nothing changes", about that baseline's.
+is better. Expect at horizon 96 on etth1, test: about 0.37 by the GRU in about a minute of training; on exchange-rate,
+where nobody much beats "nothing changes", about that baseline's.
 """
 
 from __future__ import annotations
