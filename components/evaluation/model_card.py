@@ -13,7 +13,12 @@ from components.core.bundle import Manifest
 from components.core.params import Recipe
 
 # Tasks whose name is not what Hugging Face calls them.
-PIPELINE_TAGS = {"translation": "translation", "image_classification": "image-classification"}
+PIPELINE_TAGS = {
+    "translation": "translation",
+    "image_classification": "image-classification",
+    "sequence_classification": "audio-classification",
+    "audio_generation": "text-to-speech",
+}
 
 PRECISION_LIMITS = {
     "fp32": "Weights and sums are 32-bit floats, as in the torch model.",
