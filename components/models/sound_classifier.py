@@ -36,7 +36,7 @@ class RecurrentClassifier(nn.Module):
 class WaveNetClassifier(nn.Module):
     """Learned filters hear the samples, a WaveNet their loudness; the most it finds of each thing is weighed.
 
-    Filters, rectified, averaged and on a logarithmic scale: what Sainath et al. (2015) learn from raw waveforms, causal.
+    Filters, rectified, averaged, on a logarithmic scale: what Sainath et al. (2015) learn from raw waveforms, causal.
     A step is `stride` samples. The WaveNet paper classifies speech by pooling a WaveNet's outputs too (section 3.4).
     """
 
