@@ -17,6 +17,8 @@ PIPELINE_TAGS = {
     "translation": "translation",
     "image_classification": "image-classification",
     "forecasting": "time-series-forecasting",
+    "sequence_classification": "audio-classification",
+    "audio_generation": "text-to-speech",
 }
 
 PRECISION_LIMITS = {

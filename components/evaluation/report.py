@@ -193,7 +193,8 @@ def _example_view(examples: Sequence[Row], selection: Row) -> dict[str, Any]:
 
 def _answer(name: str, example: Row, teacher: str | None, chosen: str) -> dict[str, Any]:
     answer, expected = _text_of(example["outputs"].get(name)), _text_of(example["outputs"].get(teacher))
-    compare = name != teacher and isinstance(answer, str) and isinstance(expected, str)
+    text = isinstance(answer, str) and isinstance(expected, str) and not answer.startswith("data:")
+    compare = name != teacher and text
     return {
         "variant": name,
         "chosen": name == chosen,

@@ -97,6 +97,7 @@ class RecurrentStack(nn.Module):
         """Return a layer's weights or biases of each direction, (directions, gates * width, ...), in ONNX's order."""
         found = []
         for way in ("", "_reverse")[: self.directions]:
-            gates = getattr(self.stack, f"{kind}_l{layer}{way}").chunk(len(_GATES[self.cell]))
+            gates = getattr(self.stack, f"{kind}_l{layer}{way}").unflatten(0, (-1, self.stack.hidden_size))
+            # by slices, which the exporter computes once and for all, as it does not with a split
             found.append(torch.cat([gates[place] for place in _GATES[self.cell]]))
         return torch.stack(found)

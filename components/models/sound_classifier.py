@@ -14,7 +14,9 @@ from components.models.log_mel import LogMel, normalized
 from components.models.recurrent_stack import RecurrentStack
 from components.models.wavenet import WaveNet
 
-LOUDNESS = 8.0  # how far speech lies, on the whole, below its peak: brings what the stem gives near deviation 1
+FILTER, FILTER_HOP = 80, 4  # samples: 10 ms and half a millisecond at 8 kHz
+LOUDNESS = 8.0  # how far speech lies, on the whole, below its peak: brings a filter's answer near deviation 1
+FAINTEST = 0.01  # of a filter's answer: what is below counts as silence
 
 
 class RecurrentClassifier(nn.Module):
@@ -32,27 +34,35 @@ class RecurrentClassifier(nn.Module):
 
 
 class WaveNetClassifier(nn.Module):
-    """A causal convolution hears `stride` samples a step, the WaveNet follows, the mean over time is weighed.
+    """Learned filters hear the samples, a WaveNet their loudness; the most it finds of each thing is weighed.
 
-    The paper classifies speech by pooling a WaveNet's outputs too (section 3.4).
+    Filters, rectified, averaged, on a logarithmic scale: what Sainath et al. (2015) learn from raw waveforms, causal.
+    A step is `stride` samples. The WaveNet paper classifies speech by pooling a WaveNet's outputs too (section 3.4).
     """
 
-    def __init__(self, wavenet: WaveNet, skip: int, stride: int, classes: int, dropout: float) -> None:
+    def __init__(self, wavenet: WaveNet, filters: int, skip: int, stride: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.stride, self.wavenet = stride, wavenet
-        self.stem = nn.Linear(2 * stride, wavenet.width)
-        nn.init.normal_(self.stem.weight, std=LOUDNESS / (2 * stride) ** 0.5)
+        self.filters = nn.Conv1d(1, filters, FILTER, FILTER_HOP)
+        nn.init.normal_(self.filters.weight, std=LOUDNESS * FILTER**-0.5)
+        self.bands = nn.Linear(filters, wavenet.width)
         self.hidden = nn.Linear(skip, skip)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(skip, classes)
 
     def forward(self, samples_BT: Tensor, length_B: Tensor) -> Tensor:
-        sound_BT = normalized(samples_BT, length_B).to(self.head.weight.dtype)
-        steps_BNS = F.pad(sound_BT, (0, self.stride - 1)).unfold(1, self.stride, self.stride)
-        before_BNS = F.pad(steps_BNS, (0, 0, 1, 0))[:, : steps_BNS.shape[1]]
-        skips_BNS = self.wavenet(self.stem(torch.cat([before_BNS, steps_BNS], -1)))
-        hidden_BNS = self.hidden(skips_BNS.relu()).relu()
-        length_B1 = torch.div(length_B + self.stride - 1, self.stride, rounding_mode="floor")[:, None]
+        x_BNW = self.bands(self._loudness(samples_BT, length_B))
+        hidden_BNS = self.hidden(self.wavenet(x_BNW).relu()).relu()
+        length_B1 = torch.div(length_B + self.stride - 1, self.stride, rounding_mode="floor").clamp(min=1)[:, None]
         real_BN = torch.arange(hidden_BNS.shape[1], device=length_B.device) < length_B1
-        mean_BS = (hidden_BNS * real_BN[..., None]).sum(1) / length_B1.clamp(min=1).to(hidden_BNS.dtype)
-        return self.head(self.dropout(mean_BS))
+        most_BS = (hidden_BNS * real_BN[..., None]).amax(1)  # however long the silence around a word is
+        return self.head(self.dropout(most_BS))
+
+    def _loudness(self, samples_BT: Tensor, length_B: Tensor) -> Tensor:
+        """Return the logarithm of how much each filter answers within a step, (B, N, filters), N = ceil(T / stride)."""
+        sound_BT = normalized(samples_BT, length_B).to(self.head.weight.dtype)
+        whole = (sound_BT.shape[1] + self.stride - 1) // self.stride * self.stride
+        before = FILTER - FILTER_HOP  # a step's last filter ends with the step's last sample
+        sound_B1T = F.pad(sound_BT, (before, whole - sound_BT.shape[1]))[:, None]
+        heard_BFN = F.avg_pool1d(self.filters(sound_B1T).relu(), self.stride // FILTER_HOP)
+        return 1 + 0.5 * (heard_BFN.transpose(1, 2) + FAINTEST).log()  # near mean 0 and deviation 1

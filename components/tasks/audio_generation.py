@@ -1,9 +1,8 @@
 """Audio generation: a WaveNet that says a word as a speaker does, sample by sample, each one of 256 mu-law codes.
 
 Metric: `bits` a sample, of the first quarter of a second of held-out recordings, each sample given those before it;
-less is better, 8 is guessing. Expect about 4.5 on spoken digits (fsdd) after some minutes, against about 7 for the best
-guess from single samples. `whole_bits`, of the torch model alone, is the same over whole recordings, and
-`receptive_ms` how far back a sample depends on others.
+less is better, 8 is guessing; the report tells what a guess from single samples costs. `whole_bits`,
+of the torch model alone, is the same over whole recordings, and `receptive_ms` how far back a sample depends on others.
 """
 
 from __future__ import annotations

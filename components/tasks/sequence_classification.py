@@ -1,7 +1,7 @@
 """Sequence classification: which word a recording holds, by a recurrent network or by a WaveNet on raw samples.
 
-Metric: accuracy in percent. Expect on spoken digits (fsdd), test: LSTM, GRU and WaveNet above 97. `silence_1s` and
-`silence_4s`, of the torch model alone, are its accuracy with so much silence behind each recording: what it remembers.
+Metric: accuracy in percent. Expect on spoken digits (fsdd), test: a GRU 99. `silence_1s` and `silence_4s`, of the
+torch model alone, are its accuracy with so much silence behind each recording: what it remembers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class ModelConfig(Config):
     skip: int = Field(64, gt=0, description="skip channels")
     cycles: int = Field(2, gt=0, description="how often the dilations begin at 1 again")
     layers: int = Field(6, gt=0, description="layers of a cycle, each with twice the dilation of the one before")
-    stride: int = Field(16, gt=0, description="samples a step")
+    filters: int = Field(64, gt=0, description="that hear the raw samples")
+    stride: int = Field(40, gt=0, multiple_of=4, description="samples a step")
     # how it is trained
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: Augmentation = Augmentation()
@@ -125,7 +126,7 @@ class SequenceClassification(Task):
 def _network(config: ModelConfig, rate: int, classes: int) -> nn.Module:
     if config.architecture == "wavenet":
         wavenet = WaveNet(config.width, config.skip, dilation_cycles(config.cycles, config.layers))
-        return WaveNetClassifier(wavenet, config.skip, config.stride, classes, config.dropout)
+        return WaveNetClassifier(wavenet, config.filters, config.skip, config.stride, classes, config.dropout)
     stack = RecurrentStack(
         config.cell,
         config.bands,

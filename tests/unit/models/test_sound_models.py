@@ -68,6 +68,9 @@ def test_the_graph_gives_each_row_of_unlike_lengths_what_torch_gives_it_alone(na
         alone = torch.cat([model.module(*batch([sound], 0)).softmax(-1) for sound in sounds()])
     np.testing.assert_allclose(probability, alone, atol=1e-5)
     kinds = [node.op_type for node in graph.graph.node]
+    weights = {initializer.name for initializer in graph.graph.initializer}
+    layers = [node for node in graph.graph.node if node.op_type == name.upper()]
+    assert all({*node.input[1:4]} <= weights for node in layers), "ready for the operator, and for int8"
     assert kinds.count(name.upper()) == 2, "one operator a layer, both directions in it, nothing unrolled"
 
 
