@@ -13,8 +13,9 @@ export DVC_NO_ANALYTICS := 1
 run: $(READY)  ## Set up, then run the default recipe from data to a packaged, compressed model
 	@modelpress run
 
+# two workers of one thread each: with more, threads wait for each other most of the time
 test: $(READY) lint  ## Set up, then check style, types and import rules, and run all tests
-	@echo "== tests" && pytest -q -n 2 --dist loadfile
+	@echo "== tests" && OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile
 
 lint: $(READY)  ## Check style (ruff), types (mypy) and which part may import which (import-linter)
 	@echo "== ruff" && ruff check . && ruff format --check .

@@ -90,9 +90,16 @@ def watch(
 
 
 def calibration_inputs(train: TaskDataset, calibration: Calibration) -> Iterator[list[Any]]:
-    """Yield the chosen examples' inputs in parts; which ones depends on the seed and the size of `train` alone."""
-    order = np.random.default_rng(calibration.seed).permutation(len(train))[: calibration.samples]
+    """Yield the chosen inputs in parts; which ones depends on the seed and how many there are alone.
+
+    Raises:
+        ModelpressError: the training data has no inputs for a predictor, as text of which vectors are learnt.
+    """
     everything = None if isinstance(train, DividedDataset) else train.inputs()
+    count = len(train) if everything is None else len(everything)
+    if not count:
+        raise ModelpressError("quantize: train has no inputs to calibrate with; use method: dynamic")
+    order = np.random.default_rng(calibration.seed).permutation(count)[: calibration.samples]
     for start in range(0, len(order), STRIDE):
         rows = order[start : start + STRIDE].tolist()
         if isinstance(train, DividedDataset):

@@ -59,13 +59,20 @@ def layer_name(weight: str) -> str:
 def range_tensors(graph: GraphProto) -> list[str]:
     """Return the tensors whose ranges `quantize_qdq` needs: what layers and operators between them read or give."""
     names: dict[str, None] = {}
+    held: set[str] = set()  # what may exist in 8 bits; a Concat of shapes, say, reads none of it
     known = {layer.node.output[0] for layer in layers(graph)}
     after = _relu_behind(graph)
     for node in graph.node:
-        if node.output[0] in known:
+        y = node.output[0]
+        if y in known:
             names[node.input[0]] = None
-        if node.output[0] in known or node.op_type in PASSING:
-            names[after.get(node.output[0], node.output[0])] = None
+            held.add(node.input[0])
+        passing = node.op_type in (*PASSING, *SAME_RANGE) and all(name in held for name in node.input)
+        if y in known or (passing and node.op_type in PASSING):
+            y = after.get(y, y)
+            names[y] = None
+        if y in names or passing or node.op_type == "DequantizeLinear":
+            held.add(y)
     return list(names)
 
 
