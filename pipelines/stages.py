@@ -135,6 +135,7 @@ def evaluate(key: str) -> None:
             "options": bundle.manifest.options,
             "metric": metric,
             "mode": task.metric.mode,
+            "signature": task.signature(task.dataset(root, "dev")),
             "unit": task.metric.unit,
             "quality": quality,
             "teacher_quality": teacher,

@@ -185,6 +185,10 @@ class Task(ABC):
     def score(self, predictor: Any, examples: Any) -> dict[str, float]:
         """Return {metric: value} of a predictor: the same code for torch and for every ONNX variant."""
 
+    def signature(self, examples: Any) -> str:
+        """Return how the metric was computed, in the words of the library that did, or nothing."""
+        return ""
+
     @abstractmethod
     def score_model(self, model: nn.Module, examples: Any) -> dict[str, float]:
         """Return metrics that only the torch model can give (e.g. teacher-forced ones)."""

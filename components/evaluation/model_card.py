@@ -118,6 +118,8 @@ def _quality(metrics: Mapping[str, Any]) -> str:
         for name in names
     ]
     note = f"Variants are compared by `{metrics['metric']}` on dev. A figure means nothing without its protocol's name."
+    if metrics.get("signature"):
+        note += f" How it was computed: `{metrics['signature']}`."
     return f"{_table(('split', 'metric and protocol', 'this model', 'teacher, torch'), rows)}\n\n{note}"
 
 

@@ -68,6 +68,7 @@ def _row(variant: Row, latency: Row) -> Row:
         "variant": name,
         **{key: variant[key] for key in kept},
         "mode": variant.get("mode", "max"),
+        "signature": variant.get("signature", ""),
         "latency_ms": timing["latency_ms"],
         "throughput": timing["throughput"],
         "parity": variant["parity"],

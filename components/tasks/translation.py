@@ -19,7 +19,7 @@ from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.parallel_dataset import ParallelDataset, prepare_pairs
 from components.data.readers import READERS, choose_reader
-from components.evaluation.bleu import corpus_bleu
+from components.evaluation.bleu import bleu_signature, corpus_bleu
 from components.inference.tokenizers import BOS, EOS, PAD
 from components.models.decoding import RANKING, SEARCH, BeamBody, Finish, GreedyBody, Shrink, Start
 from components.models.fast_ops import smoothed_cross_entropy
@@ -157,6 +157,9 @@ class Translation(Task):
         answers = predictor.predict(examples.inputs())
         options = SearchOptions(**predictor.options)
         return {options.protocol: corpus_bleu(answers, examples.references(), examples.bleu_tokenizer)}
+
+    def signature(self, examples: ParallelDataset) -> str:
+        return bleu_signature(examples.bleu_tokenizer)
 
     @torch.inference_mode()
     def score_model(self, model: nn.Module, examples: ParallelDataset) -> dict[str, float]:

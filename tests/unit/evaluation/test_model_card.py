@@ -38,7 +38,7 @@ def card(figures: dict | None = None, **lineage) -> str:
         {},
         3_000_000,
         parity,
-        lineage,
+        lineage=lineage,
     )
     return model_card(manifest, figures or variant("toy-int8", 37.1234, 3.25), RECIPE)
 
@@ -74,6 +74,7 @@ def test_card_tells_what_a_user_has_to_know() -> None:
         "cc-by-2.0. By Tatoeba.",
         "- Short sentences.",
         "8-bit integers",
+        "How it was computed: `nrefs:1|tok:none`.",
         "| source.url | `somewhere` |",
         "| data_sha256 | `abc` |",
     ):

@@ -80,6 +80,7 @@ def test_page_is_whole_in_itself_and_shows_every_part(tmp_path: Path) -> None:
         "37.00",
         "3.30",
         "8.9× smaller",
+        "nrefs:1|tok:none",
         "Toy CPU",
         "猫です。",
         "train loss",
