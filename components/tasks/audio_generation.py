@@ -77,7 +77,7 @@ class AudioGeneration(Task):
         code_BT, word_B, speaker_B = batch
         logits_BTV = model(code_BT.clamp(min=0), word_B, speaker_B).float()
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), code_BT.flatten(), ignore_index=NOTHING)
-        return StepOutput(loss, logits_BTV, code_BT, {"bits": loss.detach() / np.log(2)})
+        return StepOutput(loss, logits_BTV.flatten(0, 1), code_BT.flatten(), {"bits": loss.detach() / np.log(2)})
 
     def graphs(self, model: Any, options: AnswerOptions) -> list[GraphSpec | LoopSpec]:
         constants, state = ["known", "chance", "drives"], ["position", "past", "before", "so_far", "cost"]

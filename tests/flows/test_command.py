@@ -102,6 +102,7 @@ def test_stages_finish_when_mlflow_breaks_meanwhile(project: Repository) -> None
             "outs": ["data/raw"],
         },
     }
+    stages["train"] = {"foreach": ["tiny"], "do": {"cmd": "echo 1 > model", "deps": ["data/raw"], "outs": ["model"]}}
     stages["report"] = {"foreach": ["tiny"], "do": {
         "cmd": "mkdir -p reports && echo 1 > reports/tiny", "deps": ["model"], "outs": ["reports/tiny"]}}  # fmt: skip
     shutil.rmtree(project.root / "bundles", ignore_errors=True)

@@ -37,4 +37,4 @@ def test_pages_are_not_asked_for_again_when_freed_memory_is_kept() -> None:
         )
         for setting in ("default", "keep")
     }
-    assert faults["keep"] < 0.1 * faults["default"]
+    assert faults["keep"] < 0.5 * faults["default"]
