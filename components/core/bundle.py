@@ -62,10 +62,10 @@ class Manifest:
     graphs: Mapping[str, GraphInfo]
     parameters: int
     parity: Mapping[str, Any] = field(default_factory=dict)
-    quantization: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    quantization: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

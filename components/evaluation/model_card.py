@@ -148,14 +148,14 @@ def _data(recipe: Recipe, about: Mapping[str, Any]) -> str:
 
 def _limits(manifest: Manifest, about: Mapping[str, Any]) -> list[str]:
     return [
-        *_int8(manifest),
+        *_precision_limits(manifest),
         "It has seen nothing but the data above: inputs unlike it get answers of unknown quality.",
         *about.get("limits", []),
     ]
 
 
-def _int8(manifest: Manifest) -> list[str]:
-    """Return what is to be said of a quantized bundle: where it is exact, and what its activations depend on."""
+def _precision_limits(manifest: Manifest) -> list[str]:
+    """Return what a precision means for the answers; of static int8 also where it is exact."""
     if manifest.precision != "int8" or not manifest.quantization:
         return [PRECISION_LIMITS[manifest.precision]]
     ranking, certificates = manifest.quantization["ranking"], manifest.quantization["certificates"]
