@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,25 +17,23 @@ from deploy.server.workers import Workers
 
 
 class Doubling:
-    """A predictor that notes its batches and takes its time; "bad" fails it, and a closed gate holds it."""
+    """A predictor that notes its batches; "bad" fails it, and a closed gate holds it."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self) -> None:
         self.batches: list[list[Any]] = []
-        self.seconds = seconds
         self.gate = threading.Event()
         self.gate.set()
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         self.gate.wait(10)
-        time.sleep(self.seconds)
         self.batches.append(inputs)
         if "bad" in inputs:
             raise ModelpressError("'bad' is not a number") if inputs[0] != "worse" else RuntimeError("/secret/path")
         return [2 * item for item in inputs]
 
 
-def run(test: Callable[[Batcher, Doubling], Any], seconds: float = 0.0, **settings: Any) -> Doubling:
-    doubling = Doubling(seconds)
+def run(test: Callable[[Batcher, Doubling], Any], doubling: Doubling | None = None, **settings: Any) -> Doubling:
+    doubling = doubling or Doubling()
 
     async def body() -> None:
         chosen = Settings(**{"timeout_s": 5.0, **settings})
@@ -68,17 +64,40 @@ def test_requests_that_wait_while_a_batch_runs_are_answered_together_in_order() 
     assert run(test).batches == [[1], [10, 11, 20, 21]]
 
 
+class Stepping(Doubling):
+    """Notes a batch when it begins, and ends it when it is allowed to: how busy the machine is changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = threading.Semaphore(0)
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:
+        self.batches.append(inputs)
+        self.allowed.acquire(timeout=10)
+        return [2 * item for item in inputs]
+
+    async def begun(self, count: int) -> None:
+        while len(self.batches) < count:
+            await asyncio.sleep(0.005)
+
+
 def test_crowd_is_shared_evenly_among_threads_when_each_client_asks_again_at_once() -> None:
-    async def test(batcher: Batcher, doubling: Doubling) -> None:
+    stepping = Stepping()
+
+    async def test(batcher: Batcher, _: Doubling) -> None:
         async def client(number: int) -> None:
-            for _ in range(10):
+            for _ in range(4):
                 assert await batcher.answer([number]) == [2 * number]
 
-        await asyncio.gather(*(client(number) for number in range(16)))
+        clients = asyncio.gather(*(client(number) for number in range(16)))
+        for count in (2, 4, 6):  # both threads compute; then both may end
+            await asyncio.wait_for(stepping.begun(count), 10)
+            stepping.allowed.release(2)
+        stepping.allowed.release(64)
+        await clients
 
-    sizes = [len(batch) for batch in run(test, threads=2, seconds=0.03).batches]
-    assert max(sizes) <= 9  # a busy machine may make smaller ones, but none takes the whole crowd
-    assert statistics.mean(sizes) > 2
+    sizes = [len(batch) for batch in run(test, stepping, threads=2, max_delay_ms=1000.0).batches]
+    assert all(size in (7, 8, 9) for size in sizes[:6])
 
 
 def test_no_batch_is_larger_than_the_maximum_when_one_request_is() -> None:

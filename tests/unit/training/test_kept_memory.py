@@ -18,10 +18,11 @@ if sys.argv[1] == "keep":
 torch.set_num_threads(1)
 
 def fill():
-    for block in [torch.ones(2_000_000) for _ in range(12)]:  # 8 MB each
+    for block in [torch.ones(2_000_000) for _ in range(32)]:  # 8 MB each: more than malloc keeps of its own accord
         block.add_(1)
 
-fill()
+for _ in range(3):  # until the heap is as large as is needed, whatever else lies in it
+    fill()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     fill()
@@ -37,4 +38,4 @@ def test_pages_are_not_asked_for_again_when_freed_memory_is_kept() -> None:
         )
         for setting in ("default", "keep")
     }
-    assert faults["keep"] < 0.5 * faults["default"]
+    assert faults["keep"] < 0.1 * faults["default"]
