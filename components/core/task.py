@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from components.core.errors import ModelpressError, did_you_mean
-from components.core.params import Config
+from components.core.params import Config, parse_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,13 +153,16 @@ class Task(ABC):
 
     name: str
     metric: Metric
+    Split: type[Config] | None = None  # datasets.<name>.split; None where it depends on the reader the split names
     Data: type[Config]  # recipes.<name>.data
     Model: type[Config]  # recipes.<name>.model
     Options: type[Config]  # variants.<name>.options: how the exported graph answers (e.g. beam width)
     predictor: str  # module in components/inference that answers with an exported graph, without torch
 
-    def check_split(self, split: Mapping[str, Any], where: str) -> None:  # noqa: B027  # a task may leave it to prepare
+    def check_split(self, split: Mapping[str, Any], where: str) -> None:
         """Raise ConfigError where `datasets.<name>.split`, which stands at `where`, is not what `prepare` reads."""
+        if self.Split is not None:
+            parse_config(self.Split, dict(split), where)
 
     @abstractmethod
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from components.core.files import read_json
 from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.coded_sound_dataset import NOTHING, CodedSounds, prepare_coded
+from components.data.readers.numbered_takes import Split as SplitConfig
 from components.inference.audio_generation import MOST_SECONDS
 from components.inference.mu_law import CODES, SILENCE
 from components.models.sound_generator import CONDITIONS, Body, Finish, SoundGenerator, Start
@@ -56,7 +57,7 @@ class AudioGeneration(Task):
 
     name = "audio_generation"
     metric = Metric("bits", "min", "bits")
-    Data, Model, Options = DataConfig, ModelConfig, AnswerOptions
+    Split, Data, Model, Options = SplitConfig, DataConfig, ModelConfig, AnswerOptions
     predictor = "audio_generation"
 
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:

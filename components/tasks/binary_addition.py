@@ -28,7 +28,7 @@ from components.inference.binary_addition import MOST_BITS, bits_of
 from components.models.simple_rnn import Activation, Init, SimpleRNN
 
 
-class Split(Config):
+class SplitConfig(Config):
     """datasets.<name>.split: how many pairs, of how many bits a sum; test may be of longer numbers than train."""
 
     bits: int = Field(8, ge=4, le=12)
@@ -138,14 +138,11 @@ class BinaryAddition(Task):
 
     name = "binary_addition"
     metric = Metric("exact", "max", "%")
-    Data, Model, Options = DataConfig, ModelConfig, AnswerOptions
+    Split, Data, Model, Options = SplitConfig, DataConfig, ModelConfig, AnswerOptions
     predictor = "binary_addition"
 
-    def check_split(self, split: Mapping[str, Any], where: str) -> None:
-        parse_config(Split, dict(split), where)
-
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
-        config = parse_config(Split, dict(split), f"datasets.{raw.name}.split")
+        config = parse_config(SplitConfig, dict(split), f"datasets.{raw.name}.split")
         rng = np.random.default_rng(config.seed)
         half = 1 << (config.bits - 1)  # numbers below it, so that a sum has no more bits
         test_bits = config.test_bits or config.bits

@@ -20,6 +20,7 @@ from components.core.errors import ModelpressError
 from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.series_windows import Framing, SeriesWindows, prepare_series, read_facts
+from components.data.series_windows import Split as SplitConfig
 from components.models.dilated_forecaster import DilatedForecaster
 from components.models.forecaster import Forecaster, SeriesNetwork
 from components.models.segment_rnn import SegmentRNN
@@ -62,7 +63,7 @@ class Forecasting(Task):
 
     name = "forecasting"
     metric = Metric("mse", "min")
-    Data, Model, Options = Framing, ModelConfig, AnswerOptions
+    Split, Data, Model, Options = SplitConfig, Framing, ModelConfig, AnswerOptions
     predictor = "forecasting"
 
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: Framing) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.passages import BASELINES, BLANKS, Batch, Passages, prepare_passages, read_unigram, scores
+from components.data.passages import Split as SplitConfig
 from components.inference.masked_language_model import FIRST_WORD, MASK
 from components.inference.tokenizers import PAD
 from components.models.fast_ops import smoothed_cross_entropy
@@ -106,7 +107,7 @@ class MaskedLanguageModel(Task):
 
     name = "masked_language_model"
     metric = Metric("accuracy", "max", "%")
-    Data, Model, Options = DataConfig, ModelConfig, AnswerOptions
+    Split, Data, Model, Options = SplitConfig, DataConfig, ModelConfig, AnswerOptions
     predictor = "masked_language_model"
 
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:

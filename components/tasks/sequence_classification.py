@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
+from components.data.readers.numbered_takes import Split as SplitConfig
 from components.data.sound_augmentation import Augmentation, augment
 from components.data.sound_dataset import SoundDataset, prepare_recordings, read_labels, read_rate
 from components.models.log_mel import LogMel
@@ -77,7 +78,7 @@ class SequenceClassification(Task):
 
     name = "sequence_classification"
     metric = Metric("accuracy", "max", "%")
-    Data, Model, Options = DataConfig, ModelConfig, AnswerOptions
+    Split, Data, Model, Options = SplitConfig, DataConfig, ModelConfig, AnswerOptions
     predictor = "sequence_classification"
 
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
+from components.data.word_dataset import Split as SplitConfig
 from components.data.word_dataset import WordDataset, prepare_words, read_counts
 from components.models.word_counts import PpmiSvd
 from components.models.word_vectors import Cbow, NearestWords, SkipGram
@@ -58,7 +59,7 @@ class WordEmbedding(Task):
 
     name = "word_embedding"
     metric = Metric("spearman", "max")
-    Data, Model, Options = DataConfig, ModelConfig, AnswerOptions
+    Split, Data, Model, Options = SplitConfig, DataConfig, ModelConfig, AnswerOptions
     predictor = "word_embedding"
 
     def prepare(self, raw: Path, out: Path, split: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:

@@ -263,6 +263,14 @@ def build(prepared: Path, name: str) -> tuple[Task, TrainedModel, Path]:
 
 
 @pytest.mark.parametrize("name", TOYS)
+def test_misspelt_key_of_a_split_is_refused_before_anything_is_read(name: str) -> None:
+    task, split = load_task(name), TOYS[name].split
+    task.check_split(split, "datasets.toy.split")
+    with pytest.raises(ConfigError, match=r"datasets\.toy\.split\.trian: unknown key"):
+        task.check_split({**split, "trian": 1}, "datasets.toy.split")
+
+
+@pytest.mark.parametrize("name", TOYS)
 def test_prepare_gives_the_same_bytes_twice(prepared: Path, tmp_path: Path, name: str) -> None:
     prepare(prepared, name, tmp_path / "again")
     assert sha256_tree(tmp_path / "again") == sha256_tree(prepared / name / "prepared")
