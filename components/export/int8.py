@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from components.export.attributes import attribute
 from components.export.initializers import all_graphs, arrays, share_initializers
 
 SMALLEST = 1024  # elements: smaller tensors are not worth a scale
@@ -55,19 +56,19 @@ class _GraphInt8:
         return [node]
 
     def _is_product(self, node: NodeProto) -> bool:
-        plain = all(_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not _attribute(
+        plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not attribute(
             node, "transA", 0
         )
         return plain and node.input[1] in self.weights and self.weights[node.input[1]].ndim == 2
 
     def _is_table(self, node: NodeProto) -> bool:
         weight = self.weights.get(node.input[0])
-        return weight is not None and weight.ndim == 2 and _attribute(node, "axis", 0) == 0
+        return weight is not None and weight.ndim == 2 and attribute(node, "axis", 0) == 0
 
     def _product(self, node: NodeProto) -> list[NodeProto]:
         """Quantize the input (once, however many products read it), multiply in int8, scale, add the bias."""
         x, name, y = node.input[0], node.input[1], node.output[0]
-        weight = self._matrix(name, transposed=bool(_attribute(node, "transB", 0)))
+        weight = self._matrix(name, transposed=bool(attribute(node, "transB", 0)))
         quantized, scale, zero = (f"{x}/{part}" for part in ("int8", "scale", "zero"))
         nodes = []
         if x not in self.inputs_quantized:
@@ -140,11 +141,3 @@ def symmetric_int8(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarra
     scale[scale == 0] = 1.0
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     return np.rint(weight / scale.reshape(shape)).astype(np.int8), scale
-
-
-def _attribute(node: NodeProto, name: str, default: float) -> float:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            value: float = helper.get_attribute_value(attribute)
-            return value
-    return default

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
+from components.export.attributes import attribute
 from components.export.initializers import arrays, share_initializers, subgraphs
 
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -255,15 +256,6 @@ def halves(values: np.ndarray) -> np.ndarray:
         half = values.astype(np.float16)
     fine = np.isfinite(half) & (np.abs(half) >= np.finfo(np.float16).smallest_normal)
     return np.where(fine | (values == 0), half, values).astype(np.float32)
-
-
-def attribute(node: NodeProto, name: str, default: float) -> float:
-    """Return a node's number, or what it is where the node does not say."""
-    for found in node.attribute:
-        if found.name == name:
-            value: float = helper.get_attribute_value(found)
-            return value
-    return default
 
 
 def _is_plain(node: NodeProto, weight: np.ndarray) -> bool:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from components.export.attributes import attribute
 from components.export.calibration import Feeds, showing
-from components.export.qdq import LAYERS, attribute, layer_name
+from components.export.qdq import LAYERS, layer_name
 from components.inference.session import open_session
 
 LARGEST_BYTE = 255
