@@ -17,6 +17,7 @@ from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json, write_text
 from components.data.readers import choose_reader, idx_images, image_folder
 from components.inference.image_classification import MODES
+from components.inference.labels import read_labels
 
 READERS: Mapping[str, Any] = {"idx_images": idx_images, "image_folder": image_folder}
 
@@ -108,7 +109,7 @@ class ImageDataset:
     def load(cls, root: Path, split: str) -> ImageDataset:
         """Read a split written by prepare_images; the pictures stay on disk until they are asked for."""
         images_NHWC = np.load(root / split / "images.npy", mmap_mode="r", allow_pickle=False)
-        return cls(images_NHWC, np.load(root / split / "classes.npy", allow_pickle=False), read_labels(root))
+        return cls(images_NHWC, np.load(root / split / "classes.npy", allow_pickle=False), read_labels(root / "assets"))
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -152,11 +153,6 @@ class ImageDataset:
             np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("images", "classes")
         )
         return replace(self, images=images, classes=classes)
-
-
-def read_labels(root: Path) -> list[str]:
-    """Return the classes' names, by their number."""
-    return (root / "assets" / "labels.txt").read_text(encoding="utf-8").splitlines()
 
 
 def read_normalization(root: Path) -> tuple[list[float], list[float]]:

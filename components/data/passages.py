@@ -19,7 +19,8 @@ from components.core.params import Config, parse_config
 from components.data.neighbour_counts import NeighbourCounts
 from components.data.readers.english_texts import read_documents
 from components.data.readers.word_questions import read_pairs
-from components.inference.masked_language_model import BLANK, FIRST_WORD, LONGEST, MASK, words
+from components.inference.english_words import words
+from components.inference.masked_language_model import BLANK, FIRST_WORD, LONGEST, MASK
 from components.inference.tokenizers import PAD, SPECIAL_TOKENS, Tokenizer, load_tokenizer
 
 BLANKS = round(0.15 * LONGEST)  # of a passage

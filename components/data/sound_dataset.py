@@ -16,6 +16,7 @@ from components.core.files import read_json, write_json, write_text
 from components.core.params import parse_config
 from components.data.readers import numbered_takes
 from components.data.readers.numbered_takes import Recording
+from components.inference.labels import read_labels
 from components.inference.sequence_classification import pad_sounds
 from components.inference.wav import wav_url
 
@@ -61,10 +62,8 @@ class SoundDataset:
     @classmethod
     def load(cls, root: Path, split: str) -> SoundDataset:
         """Read a split written by prepare_recordings."""
-        sounds = read_sounds(root, split)
-        return cls(
-            sounds, np.load(root / split / "classes.npy", allow_pickle=False), read_labels(root), read_rate(root)
-        )
+        classes_N = np.load(root / split / "classes.npy", allow_pickle=False)
+        return cls(read_sounds(root, split), classes_N, read_labels(root / "assets"), read_rate(root))
 
     def __len__(self) -> int:
         return len(self.sounds)
@@ -115,11 +114,6 @@ def read_sounds(root: Path, split: str) -> list[np.ndarray]:
     """Return a split's recordings int16 (T,) each."""
     ends_N = np.load(root / split / "ends.npy", allow_pickle=False)
     return np.split(np.load(root / split / "samples.npy", allow_pickle=False), ends_N[:-1])
-
-
-def read_labels(root: Path) -> list[str]:
-    """Return the classes' names, by their number."""
-    return (root / "assets" / "labels.txt").read_text(encoding="utf-8").splitlines()
 
 
 def read_rate(root: Path) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import ModelpressError, did_you_mean
+from components.inference.batches import rows_of_like_length
 from components.inference.mu_law import decode
 from components.inference.predictor import Predictor
 from components.inference.session import Session
@@ -56,10 +57,8 @@ class AudioGenerationPredictor(Predictor):
             ModelpressError: another form, or a word or speaker that was not in the training data.
         """
         wishes = [self._wish(text) for text in inputs]
-        order = sorted(range(len(wishes)), key=lambda i: -wishes[i].samples)
         answers = [""] * len(wishes)
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
+        for rows in rows_of_like_length([wish.samples for wish in wishes], BATCH):
             for i, codes_T in zip(rows, self._say([wishes[i] for i in rows]), strict=True):
                 answers[i] = wav_url(decode(codes_T[: wishes[i].samples]), self.rate)
         return answers

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import json
 from collections.abc import Mapping
@@ -13,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import ModelpressError
+from components.inference.data_urls import data_url_bytes
+from components.inference.labels import most_probable, read_labels
 from components.inference.predictor import Predictor
 from components.inference.session import Session
 
 BATCH = 64
-TOP = 5  # labels of an answer
-DIGITS = 4  # of a probability: more would differ between two machines' sums
 MOST_PIXELS = 32_000_000  # what a phone's camera takes, 100 MB unpacked
 FORMATS = ("PNG", "JPEG")  # what is asked to parse bytes from outside
 MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
@@ -31,7 +29,7 @@ class ImageClassificationPredictor(Predictor):
 
     def __init__(self, sessions: Mapping[str, Session], assets: Path, options: Mapping[str, Any]) -> None:
         super().__init__(sessions, assets, options)
-        self._labels = (assets / "labels.txt").read_text(encoding="utf-8").splitlines()
+        self._labels = read_labels(assets)
         shape = json.loads((assets / "picture.json").read_text(encoding="utf-8"))
         self._size, self._channels = (shape["width"], shape["height"]), shape["channels"]
 
@@ -52,12 +50,7 @@ class ImageClassificationPredictor(Predictor):
 
     def _classify(self, image_BHWC: np.ndarray) -> list[dict[str, Any]]:
         outputs = self.sessions["classify"].run(["label", "probability"], {"image": image_BHWC})
-        return [self._answer(label, probability_C) for label, probability_C in zip(*outputs, strict=True)]
-
-    def _answer(self, label: int, probability_C: np.ndarray) -> dict[str, Any]:
-        best = np.argsort(-probability_C, kind="stable")[:TOP]
-        probabilities = {self._labels[i]: round(float(probability_C[i]), DIGITS) for i in best}
-        return {"label": self._labels[label], "probabilities": probabilities}
+        return [most_probable(self._labels, *answer) for answer in zip(*outputs, strict=True)]
 
     def count_units(self, answers: list[dict[str, Any]]) -> int:
         """Return the number of pictures."""
@@ -94,16 +87,8 @@ def open_picture(text: str, channels: int, size: tuple[int, int] | None = None) 
 
 
 def _content(text: str) -> Path | io.BytesIO:
-    """Return the file, or the bytes behind the comma of a data URL (RFC 2397)."""
-    if not text.startswith("data:"):
-        return Path(text)
-    head, _, body = text.partition(",")
-    if not head.endswith(";base64"):
-        raise ModelpressError(f"{text[:30]}...: not base64; give data:image/png;base64,...")
-    try:
-        return io.BytesIO(base64.b64decode(body, validate=True))
-    except binascii.Error as error:
-        raise ModelpressError(f"{text[:30]}...: not base64 ({error}); give data:image/png;base64,...") from None
+    """Return the file, or what a data URL holds."""
+    return io.BytesIO(data_url_bytes(text, "image/png")) if text.startswith("data:") else Path(text)
 
 
 PREDICTOR = ImageClassificationPredictor

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import ModelpressError
+from components.inference.batches import padded
+from components.inference.english_words import words
 from components.inference.predictor import Predictor
 from components.inference.session import Session
 from components.inference.tokenizers import PAD, SPECIAL_TOKENS, UNK, load_tokenizer
@@ -19,7 +21,6 @@ FIRST_WORD = MASK + 1
 LONGEST = 64  # words: as many as a passage the model has learnt from
 BATCH = 32
 BLANK = re.compile(r"(_{2,}|\[[^\[\]]*\])")
-WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")  # as components/data/readers/english_texts.py reads them
 
 
 class MaskedLanguageModelPredictor(Predictor):
@@ -53,9 +54,9 @@ class MaskedLanguageModelPredictor(Predictor):
         return sum(len(answer["blanks"]) for answer in answers)
 
     def _fill(self, texts: list[_Text]) -> list[dict[str, Any]]:
-        ids_BL = _padded([text.ids for text in texts], PAD)
-        blank_BN = _padded([[place for place, _ in text.blanks] for text in texts], 0)
-        asked_BN = _padded([[asked or 0 for _, asked in text.blanks] for text in texts], 0)
+        ids_BL = padded([text.ids for text in texts], PAD)
+        blank_BN = padded([[place for place, _ in text.blanks] for text in texts], 0)
+        asked_BN = padded([[asked or 0 for _, asked in text.blanks] for text in texts], 0)
         outputs = self.sessions["fill"].run(
             ["word", "probability", "asked_probability"], {"ids": ids_BL, "blank": blank_BN, "asked": asked_BN}
         )
@@ -119,18 +120,6 @@ class _Text:
         """Return the text with these words in its blanks."""
         left = iter(found)
         return "".join(next(left) if piece is None else piece for piece in self._pieces)
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text, in lower case."""
-    return WORD.findall(text.lower())
-
-
-def _padded(rows: list[list[int]], value: int) -> np.ndarray:
-    padded = np.full((len(rows), max(map(len, rows))), value, np.int64)
-    for row, found in zip(padded, rows, strict=True):
-        row[: len(found)] = found
-    return padded
 
 
 def _rounded(probability: Any) -> float:

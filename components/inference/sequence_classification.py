@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from components.inference.batches import rows_of_like_length
+from components.inference.labels import most_probable, read_labels
 from components.inference.predictor import Predictor
 from components.inference.session import Session
 from components.inference.wav import open_sound
 
 BATCH = 32
-TOP = 5  # labels of an answer
-DIGITS = 4  # of a probability: more would differ between two machines' sums
 SHORTEST = 800  # samples; shorter recordings are padded to these, so that every model sees at least a frame
 
 
@@ -29,7 +29,7 @@ class SequenceClassificationPredictor(Predictor):
 
     def __init__(self, sessions: Mapping[str, Session], assets: Path, options: Mapping[str, Any]) -> None:
         super().__init__(sessions, assets, options)
-        self._labels = (assets / "labels.txt").read_text(encoding="utf-8").splitlines()
+        self._labels = read_labels(assets)
         self._rate = json.loads((assets / "sound.json").read_text(encoding="utf-8"))["rate"]
 
     def predict(self, inputs: list[str]) -> list[dict[str, Any]]:
@@ -42,10 +42,8 @@ class SequenceClassificationPredictor(Predictor):
             ModelpressError: a file that is not there, or that is no WAV file.
         """
         sounds = [open_sound(text, self._rate) for text in inputs]
-        order = sorted(range(len(sounds)), key=lambda i: -len(sounds[i]))
         answers: list[dict[str, Any]] = [{} for _ in sounds]
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
+        for rows in rows_of_like_length([len(sound) for sound in sounds], BATCH):
             for i, answer in zip(rows, self._classify([sounds[i] for i in rows]), strict=True):
                 answers[i] = answer
         return answers
@@ -54,12 +52,7 @@ class SequenceClassificationPredictor(Predictor):
         samples_BT, length_B = pad_sounds(sounds)
         given = {"samples": samples_BT, "length": length_B}
         outputs = self.sessions["classify"].run(["label", "probability"], given)
-        return [self._answer(label, probability_C) for label, probability_C in zip(*outputs, strict=True)]
-
-    def _answer(self, label: int, probability_C: np.ndarray) -> dict[str, Any]:
-        best = np.argsort(-probability_C, kind="stable")[:TOP]
-        probabilities = {self._labels[i]: round(float(probability_C[i]), DIGITS) for i in best}
-        return {"label": self._labels[label], "probabilities": probabilities}
+        return [most_probable(self._labels, *answer) for answer in zip(*outputs, strict=True)]
 
     def count_units(self, answers: list[dict[str, Any]]) -> int:
         """Return the number of recordings."""

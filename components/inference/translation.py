@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from components.inference.batches import padded, rows_of_like_length
 from components.inference.predictor import Predictor
 from components.inference.session import Session
 from components.inference.tokenizers import EOS, PAD, load_tokenizer
@@ -33,19 +32,14 @@ class TranslationPredictor(Predictor):
     def predict_ids(self, inputs: list[str]) -> list[list[int]]:
         """Return the target ids of each sentence, up to its end mark."""
         sources = [[*self._source.encode(text)[:MAX_SOURCE], EOS] for text in inputs]
-        order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
         answers: list[list[int]] = [[] for _ in sources]
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
+        for rows in rows_of_like_length([len(ids) for ids in sources], BATCH):
             for i, ids in zip(rows, self._run([sources[i] for i in rows]), strict=True):
                 answers[i] = ids
         return answers
 
     def _run(self, sources: list[list[int]]) -> list[list[int]]:
-        source_BS = np.full((len(sources), max(map(len, sources))), PAD, np.int64)
-        for row, ids in zip(source_BS, sources, strict=True):
-            row[: len(ids)] = ids
-        (target_BT,) = self.sessions["translate"].run(["target"], {"source": source_BS})
+        (target_BT,) = self.sessions["translate"].run(["target"], {"source": padded(sources, PAD)})
         return [_until_end(row) for row in target_BT.tolist()]
 
     def count_units(self, answers: list[str]) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import wave
 
 import numpy as np
 
 from components.core.errors import ModelpressError
+from components.inference.data_urls import data_url_bytes
 
 MOST_SECONDS = 30.0  # a word or a sentence; more would hold memory and a core for everybody else
 LOUDEST = 32767
@@ -23,7 +23,7 @@ def open_sound(text: str, rate: int) -> np.ndarray:
     Raises:
         ModelpressError: no such file, no WAV file of linear PCM, none or too much sound in it.
     """
-    name, content = (f"{text[:30]}...", _data_url_bytes(text)) if text.startswith("data:") else (text, text)
+    name, content = (f"{text[:30]}...", data_url_bytes(text, "audio/wav")) if text.startswith("data:") else (text, text)
     try:
         with wave.open(content if isinstance(content, str) else io.BytesIO(content)) as file:
             seconds = file.getnframes() / max(file.getframerate(), 1)
@@ -56,17 +56,6 @@ def wav_bytes(samples_T: np.ndarray, rate: int) -> bytes:
 def wav_url(samples_T: np.ndarray, rate: int) -> str:
     """Return mono samples int16 (T,) as a WAV file in a data URL, which needs no file."""
     return f"data:audio/wav;base64,{base64.b64encode(wav_bytes(samples_T, rate)).decode()}"
-
-
-def _data_url_bytes(text: str) -> bytes:
-    """Return the bytes behind the comma of a data URL (RFC 2397)."""
-    head, _, body = text.partition(",")
-    if not head.endswith(";base64"):
-        raise ModelpressError(f"{text[:30]}...: not base64; give data:audio/wav;base64,...")
-    try:
-        return base64.b64decode(body, validate=True)
-    except binascii.Error as error:
-        raise ModelpressError(f"{text[:30]}...: not base64 ({error}); give data:audio/wav;base64,...") from None
 
 
 def _unpack(raw: bytes, channels: int, width: int) -> np.ndarray:

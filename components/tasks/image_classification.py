@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -24,11 +23,12 @@ from components.data.image_dataset import (
     READERS,
     ImageDataset,
     prepare_images,
-    read_labels,
     read_normalization,
     read_picture_shape,
 )
 from components.data.readers import choose_reader
+from components.evaluation.labelled import accuracy
+from components.inference.labels import read_labels
 from components.models.cnn import PlainCnn
 from components.models.densenet import DenseNet
 from components.models.image_layers import ImageClassifier, Trunk, multiply_adds, stage_strides, stage_widths
@@ -139,7 +139,7 @@ class ImageClassification(Task):
     def build_model(self, config: ModelConfig, root: Path) -> nn.Module:
         picture = read_picture_shape(root)
         trunk = _trunk(config.explicit(), inputs=picture[-1])
-        model: Any = ImageClassifier(trunk, len(read_labels(root)), *read_normalization(root))
+        model: Any = ImageClassifier(trunk, len(read_labels(root / "assets")), *read_normalization(root))
         model.picture = picture
         model.label_smoothing, model.augment = config.label_smoothing, config.augment
         return model.to(memory_format=torch.channels_last)
@@ -159,8 +159,7 @@ class ImageClassification(Task):
         return [GraphSpec("classify", Classify(model), (picture,), ["image"], ["label", "probability"], free)]
 
     def score(self, predictor: Any, examples: ImageDataset) -> dict[str, float]:
-        labels = [answer["label"] for answer in predictor.predict(examples.inputs())]
-        return {"accuracy": 100 * float(np.mean(np.array(labels) == np.array(examples.references())))}
+        return {"accuracy": accuracy(predictor.predict(examples.inputs()), examples.references())}
 
     def score_model(self, model: nn.Module, examples: ImageDataset) -> dict[str, float]:
         """Return `multiply_adds_m`: millions of multiplications with an addition for one picture."""

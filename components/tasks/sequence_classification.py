@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -20,7 +19,9 @@ from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.readers.numbered_takes import Split as SplitConfig
 from components.data.sound_augmentation import Augmentation, augment
-from components.data.sound_dataset import SoundDataset, prepare_recordings, read_labels, read_rate
+from components.data.sound_dataset import SoundDataset, prepare_recordings, read_rate
+from components.evaluation.labelled import accuracy
+from components.inference.labels import read_labels
 from components.models.log_mel import LogMel
 from components.models.recurrent_stack import Cell, RecurrentStack
 from components.models.sound_classifier import RecurrentClassifier, WaveNetClassifier
@@ -88,7 +89,7 @@ class SequenceClassification(Task):
         return SoundDataset.load(root, split)
 
     def build_model(self, config: ModelConfig, root: Path) -> nn.Module:
-        model: Any = _network(config, read_rate(root), len(read_labels(root)))
+        model: Any = _network(config, read_rate(root), len(read_labels(root / "assets")))
         model.rate, model.label_smoothing, model.augment = read_rate(root), config.label_smoothing, config.augment
         return model
 
@@ -116,8 +117,7 @@ class SequenceClassification(Task):
         ]
 
     def score(self, predictor: Any, examples: SoundDataset) -> dict[str, float]:
-        labels = [answer["label"] for answer in predictor.predict(examples.inputs())]
-        return {"accuracy": 100 * float(np.mean(np.array(labels) == np.array(examples.references())))}
+        return {"accuracy": accuracy(predictor.predict(examples.inputs()), examples.references())}
 
     def score_model(self, model: nn.Module, examples: SoundDataset) -> dict[str, float]:
         """Return `silence_<n>s`: the accuracy in percent with n seconds of silence behind each recording."""

@@ -1,7 +1,6 @@
 """Books in Markdown, a piece of a MediaWiki dump and WikiText files -> documents of plain English words.
 
-A word is a run of the letters a to z, in lower case, with apostrophes inside it ("don't"); all else parts words. A
-file's format is told by the end of its name, see READERS_BY_END.
+A file's format is told by the end of its name, see READERS_BY_END.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from pathlib import Path
 
 from components.core.errors import ModelpressError
 from components.data.readers.text_lines import read_lines
-
-WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
+from components.inference.english_words import words
 
 
 def read_documents(folder: Path) -> Iterator[list[str]]:
@@ -32,11 +30,6 @@ def read_documents(folder: Path) -> Iterator[list[str]]:
         for text in READERS_BY_END[path.suffix](path):
             if found := words(text):
                 yield found
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text."""
-    return WORD.findall(text.lower().replace("’", "'"))
 
 
 def _markdown(path: Path) -> Iterator[str]:

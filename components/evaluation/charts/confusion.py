@@ -19,6 +19,12 @@ def confusion(labels: Sequence[str], references: Sequence[str], answers: Sequenc
     return counts
 
 
+def mix_ups(references: Sequence[str], answers: Sequence[str]) -> str:
+    """Return the chart of all labels that occur, in their order."""
+    labels = sorted({*references, *answers})
+    return confusion_chart(labels, confusion(labels, references, answers))
+
+
 def confusion_chart(labels: Sequence[str], counts: np.ndarray) -> str:
     """Return the matrix as SVG: the darker a cell off the diagonal, the larger its share of its row."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from components.evaluation.charts.confusion import confusion, confusion_chart
+from components.evaluation.charts.confusion import mix_ups
+from components.evaluation.labelled import surest_mistakes
 from components.evaluation.pictures import Picture
 
 MISTAKES = 24
@@ -15,15 +16,13 @@ def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     """Return the confusion matrix and the worst mistakes on these examples."""
     inputs, references = examples.inputs(), examples.references()
     answers = predictor.predict(inputs)
-    labels = sorted(set(references) | {answer["label"] for answer in answers})
-    wrong = [i for i, (answer, wanted) in enumerate(zip(answers, references, strict=True)) if answer["label"] != wanted]
-    wrong.sort(key=lambda i: -answers[i]["probabilities"][answers[i]["label"]])
+    wrong = surest_mistakes(answers, references)
     found = f"{len(wrong):,} of {len(inputs):,} test pictures are labelled wrong."
     return [
         Picture(
             "What it mixes up",
             f"A row: pictures of one class; a column: what the chosen variant calls them. {found}",
-            confusion_chart(labels, confusion(labels, references, [answer["label"] for answer in answers])),
+            mix_ups(references, [answer["label"] for answer in answers]),
         ),
         Picture(
             "Surest mistakes",

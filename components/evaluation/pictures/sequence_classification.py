@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.charts.axes import Scale, grid, picture, polyline, text
-from components.evaluation.charts.confusion import confusion, confusion_chart
+from components.evaluation.charts.confusion import mix_ups
 from components.evaluation.charts.spectrogram import spectrogram_url
+from components.evaluation.labelled import accuracy, surest_mistakes
 from components.evaluation.pictures import Picture
 
 MISTAKES = 16
@@ -23,15 +24,15 @@ def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     """Return the confusion matrix, accuracy by length, and the worst mistakes on these examples."""
     references = examples.references()
     answers = predictor.predict(examples.inputs())
-    labels = sorted(set(references) | {answer["label"] for answer in answers})
-    wrong = [i for i, (answer, wanted) in enumerate(zip(answers, references, strict=True)) if answer["label"] != wanted]
+    wrong = surest_mistakes(answers, references)
     found = f"{len(wrong):,} of {len(references):,} test recordings are labelled wrong."
-    by_silence = [(s, _accuracy(predictor, examples.with_silence(s))) for s in SILENCES_S]
+    silent = [(s, predictor.predict(examples.with_silence(s).inputs())) for s in SILENCES_S]
+    by_silence = [(s, accuracy(found, references)) for s, found in silent]
     return [
         Picture(
             "What it mixes up",
             f"A row: recordings of one word; a column: what the chosen variant calls them. {found}",
-            confusion_chart(labels, confusion(labels, references, [answer["label"] for answer in answers])),
+            mix_ups(references, [answer["label"] for answer in answers]),
         ),
         Picture(
             "What it still knows after a silence",
@@ -52,12 +53,6 @@ _MISTAKES_CAPTION = (
     "The wrong labels it gave the highest probability, and the right ones; time goes to the right, pitch upwards, to "
     "half the sampling rate."
 )
-
-
-def _accuracy(predictor: Any, examples: Any) -> float:
-    answers, references = predictor.predict(examples.inputs()), examples.references()
-    right = sum(bool(a["label"] == wanted) for a, wanted in zip(answers, references, strict=True))
-    return float(100 * right / len(references))
 
 
 def _by_own_length(examples: Any, wrong: set[int]) -> list[tuple[float, float]]:
@@ -84,11 +79,10 @@ def line_chart(points: Sequence[tuple[float, float]], across: str) -> str:
 
 
 def _mistakes(examples: Any, answers: Sequence[Any], references: Sequence[str], wrong: Sequence[int]) -> str:
-    surest = sorted(wrong, key=lambda i: -answers[i]["probabilities"][answers[i]["label"]])[:MISTAKES]
-    if not surest:
+    if not wrong:
         return "<p>None: every test recording is labelled right.</p>"
     inputs = examples.inputs()
-    return "\n".join(_mistake(examples.sounds[i], inputs[i], answers[i], references[i]) for i in surest)
+    return "\n".join(_mistake(examples.sounds[i], inputs[i], answers[i], references[i]) for i in wrong[:MISTAKES])
 
 
 def _mistake(samples_T: np.ndarray, source: str, answer: dict[str, Any], wanted: str) -> str:
