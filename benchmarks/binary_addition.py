@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
+from components.core.config import parse_config
 from components.core.files import write_json, write_text
-from components.core.params import load_params, parse_config
+from components.core.params import load_params
 from components.core.task import load_task
 from components.training.config import TrainConfig
 from components.training.module import make_optimizer

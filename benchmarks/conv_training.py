@@ -102,7 +102,8 @@ def _setting(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Return a recipe's task, its untrained model, a batch of random pictures and its `train` block."""
     import torch
 
-    from components.core.params import load_params, parse_config
+    from components.core.config import parse_config
+    from components.core.params import load_params
     from components.core.task import load_task
 
     recipe = load_params().recipes[name]

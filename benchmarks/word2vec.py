@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from components.core.config import parse_config
 from components.core.files import read_json, write_json
-from components.core.params import load_params, parse_config
+from components.core.params import load_params
 from components.core.task import load_task
 
 TASK = "word_embedding"

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core.config import parse_config
 from components.core.files import sha256_tree, write_text
-from components.core.params import Recipe, parse_config
+from components.core.params import Recipe
 from components.core.task import Task, TaskDataset, TrainedModel
 from components.core.threads import threads
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from components.compression.passes import parse_passes
+from components.core.config import Config, parse_config
 from components.core.errors import ConfigError, ModelpressError
-from components.core.params import Config, Params, Recipe, Student, Variant, parse_config
+from components.core.params import Params, Recipe, Student, Variant
 from components.core.task import load_task
 from components.core.tolerance import tolerance_for
 from components.training.config import TrainConfig

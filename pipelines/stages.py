@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from components.core.config import parse_config
 from components.core.files import new_folder, read_json, sha256_file, sha256_tree, write_json
-from components.core.params import Params, Recipe, Variant, load_params, parse_config
+from components.core.params import Params, Recipe, Variant, load_params
 from components.core.task import Task, TaskDataset, TrainedModel, load_task
 from components.core.task_sources import task_sources
 from components.core.threads import threads

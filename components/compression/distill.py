@@ -16,7 +16,7 @@ from torch import nn
 
 from components.compression.context import Context, Step
 from components.compression.feature import Feature, feature_step, with_projection
-from components.core.params import Config, parse_config
+from components.core.config import Config, parse_config
 from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
 from components.models.fast_ops import distillation_loss
 

@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.compression.context import Context, Step
+from components.core.config import Config
 from components.core.errors import ConfigError, did_you_mean
-from components.core.params import Config
 from components.core.task import StepOutput, Task
 
 

@@ -9,8 +9,8 @@ from components.compression.context import Pass
 from components.compression.distill import Distill
 from components.compression.prune import Prune
 from components.compression.sparsify import Sparsify
+from components.core.config import Config, parse_config
 from components.core.errors import ConfigError, did_you_mean
-from components.core.params import Config, parse_config
 
 PASSES: dict[str, type[Config]] = {"distill": Distill, "prune": Prune, "sparsify": Sparsify}
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from components.compression.choice import check_kinds, choose, reach_threshold, round_up
 from components.compression.context import Context
 from components.compression.distill import Logit, distilling_step, with_answers
-from components.core.params import Config, parse_config
+from components.core.config import Config, parse_config
 from components.core.task import TrainedModel
 from components.models.pruning_groups import Member, PruningGroup
 

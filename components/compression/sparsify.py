@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from components.compression.context import Context
 from components.compression.distill import Logit, distilling_step
-from components.core.params import Config
+from components.core.config import Config
 from components.core.task import StepOutput, TrainedModel
 
 

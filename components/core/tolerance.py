@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from components.core.params import Config, parse_config
+from components.core.config import Config, parse_config
 
 
 class Tolerance(Config):

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from components.core.config import parse_config
 from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json
-from components.core.params import parse_config
 from components.data.readers import numbered_takes
 from components.data.readers.numbered_takes import Recording
 from components.inference.mu_law import decode, encode

@@ -19,9 +19,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from components.core.config import Config, parse_config
 from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json
-from components.core.params import Config, parse_config
 from components.inference.number_tables import Table, parse_table
 
 DIGITS = 6  # behind the point: the files give six, or a float32 written out

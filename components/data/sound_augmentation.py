@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.core.params import Config
+from components.core.config import Config
 
 
 class Augmentation(Config):

@@ -24,7 +24,7 @@ from typing import IO
 
 from components.core.errors import ModelpressError
 from components.core.files import new_folder
-from components.core.params import (
+from components.core.source import (
     DebianSource,
     FilesSource,
     GeneratedSource,

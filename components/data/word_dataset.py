@@ -13,9 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from components.core.config import Config, parse_config
 from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json, write_text
-from components.core.params import Config, parse_config
 from components.data.readers.english_texts import read_documents
 from components.data.readers.word_questions import Question, read_pairs, read_syntactic
 

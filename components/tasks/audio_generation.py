@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from components.core.config import Config
 from components.core.files import read_json
-from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.coded_sound_dataset import NOTHING, CodedSounds, prepare_coded
 from components.data.readers.numbered_takes import Split as SplitConfig

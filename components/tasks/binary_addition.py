@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from components.core.config import Config, parse_config
 from components.core.errors import ModelpressError
 from components.core.files import write_text
-from components.core.params import Config, parse_config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.inference.binary_addition import MOST_BITS, bits_of
 from components.models.simple_rnn import Activation, Init, SimpleRNN

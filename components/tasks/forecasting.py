@@ -16,8 +16,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.core.params import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.series_windows import Framing, SeriesWindows, prepare_series, read_facts
 from components.data.series_windows import Split as SplitConfig

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from components.core.params import Config
+from components.core.config import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.passages import BASELINES, BLANKS, Batch, Passages, prepare_passages, read_unigram, scores
 from components.data.passages import Split as SplitConfig

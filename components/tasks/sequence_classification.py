@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.core.params import Config
+from components.core.config import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.readers.numbered_takes import Split as SplitConfig
 from components.data.sound_augmentation import Augmentation, augment

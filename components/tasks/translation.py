@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from components.core.params import Config
+from components.core.config import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.parallel_dataset import ParallelDataset, prepare_pairs
 from components.data.readers import READERS, choose_reader

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.core.params import Config
+from components.core.config import Config
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.word_dataset import Split as SplitConfig
 from components.data.word_dataset import WordDataset, prepare_words, read_counts

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.bundle import MANIFEST, Bundle
+from components.core.config import parse_config
 from components.core.errors import ModelpressError
 from components.core.files import new_folder, sha256_file
-from components.core.params import Budget, parse_config
+from components.core.params import Budget
 from components.evaluation.selection import shortfalls
 from components.tracking.champion_history import Move, as_tag, live_periods, live_stack, now, read_moves
 from components.tracking.registration import BUNDLE_ARTIFACT, register_if_new

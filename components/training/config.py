@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.core.params import Config
+from components.core.config import Config
 
 
 class TrainConfig(Config):

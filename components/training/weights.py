@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from components.core.config import parse_config
 from components.core.files import read_json, write_json
-from components.core.params import parse_config
 from components.core.task import Task, TrainedModel
 
 

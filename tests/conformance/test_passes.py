@@ -15,7 +15,7 @@ from torch import nn
 
 from components.compression.context import Context
 from components.compression.passes import PASSES, parse_passes
-from components.core.params import parse_config
+from components.core.config import parse_config
 from components.core.task import TaskDataset, TrainedModel
 from tests.conformance.test_tasks import MODELS, build, prepared
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from components.core.bundle import Bundle
+from components.core.config import parse_config
 from components.core.files import write_json
-from components.core.params import parse_config
 from components.core.task import task_names
 from components.core.tolerance import tolerance_for
 from components.export.export import export_model

@@ -15,9 +15,10 @@ import torch
 import yaml
 from PIL import Image
 
+from components.core.config import parse_config
 from components.core.errors import ConfigError, ModelpressError
 from components.core.files import sha256_tree
-from components.core.params import Calibration, Params, Quantize, load_params, parse_config
+from components.core.params import Calibration, Params, Quantize, load_params
 from components.core.task import GraphSpec, LoopSpec, Task, TrainedModel, load_task, task_names
 from components.core.tolerance import tolerance_for
 from components.export.export import export_model

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.core.config import Config, parse_config
 from components.core.errors import ConfigError, did_you_mean
-from components.core.params import Config, parse_config
 from components.data.readers import parallel_text, tatoeba
 
 Pair = tuple[str, str]  # source sentence (English), target sentence (Japanese)

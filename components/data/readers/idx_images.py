@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.core.params import Config
 
 _PREFIXES = {"train": "train", "test": "t10k"}
 _BYTES = 0x08  # the type code of unsigned bytes, the only one these data sets use

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.core.params import Config
 from components.data.readers.text_lines import read_lines
 from components.inference.image_classification import open_picture
 

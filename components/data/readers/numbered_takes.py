@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.core.params import Config
 from components.inference.wav import open_sound
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.core.params import Config
 from components.data.readers.text_lines import read_lines
 
 SPLITS = ("train", "dev", "test")

@@ -17,8 +17,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.core.params import Config
 from components.data.readers.text_lines import read_lines
 
 FILE = "SENTENCES"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from components.compression.context import Context
+from components.core.config import parse_config
 from components.core.files import write_json, write_text
-from components.core.params import parse_config
 from components.core.task import TrainedModel
 from components.data.image_dataset import ImageDataset
 from components.tasks.image_classification import TASK, ModelConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.compression.distill import Logit, distilling_step, with_answers
-from components.core.params import parse_config
+from components.core.config import parse_config
 from components.core.task import TrainedModel
 from components.tasks.binary_addition import TASK
 

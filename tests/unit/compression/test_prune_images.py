@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.compression.prune import Prune, shrink
-from components.core.params import parse_config
+from components.core.config import parse_config
 from components.core.task import TrainedModel
 from components.models.image_layers import multiply_adds
 from components.models.pruning_groups import PruningGroup

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.core.config import parse_config
 from components.core.errors import ConfigError, ModelpressError
-from components.core.params import Params, load_params, parse_config
+from components.core.params import Params, load_params
 from tests.workspace import REPOSITORY, tiny_params
 
 DIGESTS = {f"{split}.{side}": "0" * 64 for split in ("train", "dev", "test") for side in ("en", "ja")}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import ModelpressError
-from components.core.params import DebianSource, FilesSource, PypiSource, SeveralSources
+from components.core.source import DebianSource, FilesSource, PypiSource, SeveralSources
 from components.data import sources
 from components.data.sources import MIRROR_VARIABLE, fetch
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.core.params import parse_config
+from components.core.config import parse_config
 from components.core.task import TrainedModel
 from components.evaluation.pictures.translation import alignment_chart
 from components.evaluation.pictures.translation import pictures as draw

@@ -15,8 +15,9 @@ import pytest
 import torch
 from onnx import ModelProto
 
+from components.core.config import parse_config
 from components.core.files import sha256_tree
-from components.core.params import Calibration, Quantize, parse_config
+from components.core.params import Calibration, Quantize
 from components.core.task import Task, TrainedModel, load_task
 from components.core.tolerance import tolerance_for
 from components.data.image_dataset import ImageDataset

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from components.core.config import parse_config
 from components.core.files import write_json, write_text
-from components.core.params import parse_config
 from components.core.task import TrainedModel
 from components.export.precision import build_graphs
 from components.models.cnn import PlainCnn

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from components.core.config import parse_config
 from components.core.errors import ConfigError
-from components.core.params import Params, parse_config
+from components.core.params import Params
 from pipelines.params_check import check_params
 from tests.workspace import tiny_params
 
