@@ -79,8 +79,8 @@ def check_params_fully(root: Path, text: str) -> Params:
     Raises:
         ModelpressError: the problems, one line each.
     """
-    tasks = root / "components" / "tasks"
-    digest = hashlib.sha256(f"{text}\0{sha256_tree(tasks) if tasks.is_dir() else ''}".encode()).hexdigest()
+    code = root / "components"  # tasks, and the readers, passes and configs that they name
+    digest = hashlib.sha256(f"{text}\0{sha256_tree(code) if code.is_dir() else ''}".encode()).hexdigest()
     checked = root / ".modelpress" / "checked"
     params = parse_params(text, Path("params.yaml"))
     if checked.is_file() and checked.read_text() == digest:
