@@ -18,6 +18,7 @@ from components.core.files import read_json, sha256_tree
 from tests.workspace import REPOSITORY, make_workspace, workspace_environment
 
 MODELPRESS = [sys.executable, "-m", "pipelines.cli"]
+SELECTION = "metrics/tiny/selection.json"
 SMALL = ("tiny-fp32", "tiny-student-int8")
 DVC = [sys.executable, "-m", "dvc"]
 
@@ -54,12 +55,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call(root, *MODELPRESS, "run")
     assert done.returncode == 0, done.stdout + done.stderr
     (root / "first-run.txt").write_text(done.stdout)
+    shutil.copy(root / SELECTION, root / "first-selection.json")
     return root
 
 
 def test_run_ends_with_the_table_the_choice_and_the_next_commands(finished: Path) -> None:
     text = (finished / "first-run.txt").read_text()
-    selection = read_json(finished / "metrics/tiny/selection.json")
+    selection = read_json(finished / SELECTION)
     assert {row["variant"] for row in selection["variants"]} == set(
         yaml.safe_load((finished / "params.yaml").read_text())["variants"]
     )
@@ -118,7 +120,7 @@ def test_mlflow_holds_a_parent_run_its_stages_and_the_registered_model(finished:
     assert train.data.params["recipes.tiny.train.epochs"] == "3"
     assert len(client.get_metric_history(train.info.run_id, "train_loss")) >= 3
     (version,) = client.search_model_versions("name='tiny'")
-    assert version.tags["variant"] == read_json(finished / "metrics/tiny/selection.json")["selected"]
+    assert version.tags["variant"] == read_json(finished / "first-selection.json")["selected"]
 
 
 def test_promote_rollback_and_predict_by_alias(finished: Path) -> None:

@@ -131,7 +131,8 @@ def test_fresh_clone_gets_from_s3_what_the_worker_made(services: Services, works
     done = subprocess.run(run, cwd=clone, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     restored = set(re.findall(r"(\S+) Restored", done.stdout))
-    assert {"prepare@tiny", "train@tiny", f"export@{VARIANT}", f"package@{VARIANT}"} <= restored, done.stdout
+    # package, select and report keep their last good outputs when they fail; DVC's run cache leaves such stages out
+    assert {"prepare@tiny", "train@tiny", f"export@{VARIANT}", f"evaluate@{VARIANT}"} <= restored, done.stdout
     assert "register@tiny done" in done.stdout
     assert sha256_tree(clone / "bundles") == sha256_tree(workspace / "bundles")
     assert services.query("mlflow", "SELECT count(*) FROM model_versions") == [
