@@ -12,6 +12,9 @@ from pathlib import Path
 
 from benchmarks.results import keep_recipe, write_results
 
+QUANTIZED = ("fashion-mobilenet", "eurosat-mobilenet")
+SERVED = ("tatoeba-student-int8", "fashion-mobilenet-int8")  # most of the time in the model, and most around it
+
 
 def main() -> None:
     """Run what can be run here; a benchmark that fails is named and the rest goes on."""
@@ -24,14 +27,17 @@ def main() -> None:
         ["benchmarks.word2vec"],
         ["benchmarks.kill_points"],
     ]
+    for name in QUANTIZED:
+        if Path(f"models/{name}/model.safetensors").is_file():
+            commands.append(["benchmarks.quantization", name])
     if any(Path("bundles").glob("digits-*")):
         commands.append(["benchmarks.spoken_digits"])
     if Path("models/talk-wavenet/model.safetensors").is_file():
         commands.append(["benchmarks.sound_generation"])
-    if Path("metrics/tatoeba-transformer/selection.json").is_file():
-        commands.insert(0, ["benchmarks.serving"])
-    else:
-        print("skipping benchmarks.serving: `modelpress run` makes the bundle that it serves", flush=True)
+    served = [name for name in SERVED if any(Path("bundles").glob(f"*/{name}/manifest.json"))]
+    commands = [["benchmarks.serving", name] for name in served] + commands
+    if not served:
+        print("skipping benchmarks.serving: `modelpress run` makes a bundle that it serves", flush=True)
     if Path("models/tanaka-transformer/model.safetensors").is_file():
         commands.insert(0, ["benchmarks.decode", "tanaka-transformer"])
     else:

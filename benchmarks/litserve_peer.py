@@ -1,4 +1,4 @@
-"""A plain LitServe app around a bundle's predictor, batched by LitServe: {"input": text} -> {"output": text}.
+"""A plain LitServe app around a bundle's predictor, batched by LitServe: {"input": text} -> {"output": answer}.
 
 python -m benchmarks.litserve_peer BUNDLE PORT WORKERS
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import litserve
 
@@ -30,11 +31,11 @@ class BundleApi(litserve.LitAPI):  # type: ignore[misc]  # at the top of a modul
         """Return the text."""
         return request["input"]
 
-    def predict(self, texts: list[str]) -> list[str]:
+    def predict(self, texts: list[str]) -> list[Any]:
         """Return the answers of a batch."""
         return list(self.predictor.predict(texts))
 
-    def encode_response(self, output: str) -> dict[str, str]:
+    def encode_response(self, output: Any) -> dict[str, Any]:
         """Return one answer."""
         return {"output": output}
 

@@ -1,4 +1,4 @@
-"""`mlflow models serve` of a pyfunc around a bundle's predictor: {"inputs": [text]} -> {"predictions": [text]}.
+"""`mlflow models serve` of a pyfunc around a bundle's predictor: {"inputs": [text]} -> {"predictions": [answer]}.
 
 python -m benchmarks.mlflow_peer BUNDLE PORT WORKERS
 """
@@ -23,7 +23,7 @@ class Bundle(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         self.predictor = load_predictor(Path(context.artifacts["bundle"]), threads=1)
 
-    def predict(self, context, model_input: list[str]) -> list[str]:
+    def predict(self, context, model_input: list[str]):
         return self.predictor.predict(model_input)
 
 

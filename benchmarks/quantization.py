@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=SAMPLES[0], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=Path(), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    from components.evaluation.hardware import describe
+
     if options.worker == "export":
         export(options.recipe, options.folder)
         return
@@ -48,6 +50,7 @@ def main() -> None:
         _worker(options.recipe, "export", "--folder", str(folder))  # torch's threads end with its process
         result = {
             "recipe": options.recipe,
+            "hardware": describe(),
             "quality": read_json(folder / "quality.json"),
             "bytes": {kind: (folder / kind / "classify.onnx").stat().st_size for kind in ("fp32", "int8")},
             "batches": {f"batch_{batch}": timings(folder, batch, options.rounds) for batch in BATCHES},

@@ -20,9 +20,8 @@ def write_results(out: Path = Path("docs/results.md")) -> None:
     ]
     for path in sorted(FOLDER.glob("recipe-*.json")):
         parts += _recipe(read_json(path), path)
-    for name, section in _SECTIONS.items():
-        path = FOLDER / f"{name}.json"
-        if path.is_file():
+    for pattern, section in _SECTIONS.items():
+        for path in sorted(FOLDER.glob(f"{pattern}.json")):
             parts += section(read_json(path))
     write_text(out, "\n\n".join(parts) + "\n")
 
@@ -244,10 +243,42 @@ def _conv_training(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _quantization(result: Mapping[str, Any]) -> list[str]:
+    quality, mb = result["quality"], {kind: size / 1e6 for kind, size in result["bytes"].items()}
+    metrics = [metric for metric in quality["fp32"]["test"] if metric in quality["int8"]["test"]]
+    rows = [
+        [
+            kind,
+            *(f"{quality[kind]['dev'][metric]:.2f} / {quality[kind]['test'][metric]:.2f}" for metric in metrics),
+            f"{mb[kind]:.3f}",
+            *(f"{batch['ms'][kind]:.3f}" for batch in result["batches"].values()),
+        ]
+        for kind in ("fp32", "int8")
+    ]
+    faster = [
+        f"{batch['speedup']:.2f}x at {name.replace('_', ' ')} (rounds: {' to '.join(map(str, batch['speedup_range']))})"
+        for name, batch in result["batches"].items()
+    ]
+    (few, less), (many, more) = sorted(result["calibration_mb"].items(), key=lambda pair: int(pair[0]))
+    return [
+        f"## Static int8: {result['recipe']}",
+        f"`python -m benchmarks.quantization {result['recipe']}`: one thread, both graphs taking turns. "
+        f"{_machine(result['hardware'])}.",
+        _table(
+            ["graph", *(f"{metric}, dev / test" for metric in metrics), "MB", *(f"ms, {b}" for b in result["batches"])],
+            rows,
+        ),
+        f"int8 is {mb['fp32'] / mb['int8']:.2f}x smaller and {', '.join(faster)} faster. Layers left in float: "
+        f"{', '.join(quality['int8']['in_float']) or 'none'}. Calibrating adds {less:.0f} MB of memory with {few} "
+        f"samples, {more:.0f} MB with {many}.",
+    ]
+
+
 _SECTIONS = {
+    "quantization-*": _quantization,
     "conv_training": _conv_training,
     "decode": _decode,
-    "serving": _serving,
+    "serving-*": _serving,
     "serving_swaps": _serving_swaps,
     "orchestration": _orchestration,
     "kill_points": _kill_points,

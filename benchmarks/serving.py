@@ -1,9 +1,11 @@
 """Throughput and latency of one int8 bundle behind three servers: ours, `mlflow models serve`, and LitServe.
 
-    python -m benchmarks.serving [BUNDLE]      (a folder, variant or recipe; writes benchmarks/results/serving.json)
+    python -m benchmarks.serving [BUNDLE]      (a folder, variant or recipe)
 
-All three call the same predictor on as many cores, ours and LitServe's with the same batching limits. They run at the
-same time and take turns within each round, idle while another is asked; ratios are medians over rounds.
+Writes benchmarks/results/serving-VARIANT.json. The bundle's golden inputs are asked, one a request: texts, or pictures
+and sounds as data URLs. All three servers call the same predictor on as many cores, ours and LitServe's with the same
+batching limits. They run at the same time and take turns within each round, idle while another is asked; ratios are
+medians over rounds.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ OURS = "modelpress"
 
 @dataclass(frozen=True)
 class System:
-    """How a server is started and asked. question, answer: one text in, one text out."""
+    """How a server is started and asked. question: one input's request; answer: what the predictor said in a reply."""
 
     path: str
     command: Callable[[Path, int, int], list[str]]
     question: Callable[[str], Any]
-    answer: Callable[[Any], str]
+    answer: Callable[[Any], Any]
 
 
 def _peer(kind: str) -> Callable[[Path, int, int], list[str]]:
@@ -75,19 +77,22 @@ def main() -> None:
     parser.add_argument("bundle", nargs="?", default="tatoeba-student-int8")
     parser.add_argument("--requests", type=int, default=2000, help="per round, server and number of connections")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serving.json"))
+    parser.add_argument("--out", type=Path, help="benchmarks/results/serving-VARIANT.json")
     options = parser.parse_args()
     bundle = find_bundle(Path.cwd(), options.bundle).resolve()
     variant = read_json(bundle / "manifest.json")["variant"]
-    texts = [example["input"] for example in read_json(bundle / "golden.json")["examples"]]
+    examples = read_json(bundle / "golden.json")["examples"]
+    texts = [example["input"] for example in examples]
+    if not all(isinstance(text, str) for text in texts):
+        raise SystemExit(f"{variant}: its inputs are no texts or data URLs; name a translator or a classifier")
     with ExitStack() as stack:
         urls = {
             name: stack.enter_context(running(name, system, bundle, texts[0]))
             for name, system in systems(variant).items()
         }
-        rounds = take_turns(systems(variant), urls, texts, options.requests, options.rounds)
+        rounds = take_turns(systems(variant), urls, examples, options.requests, options.rounds)
     result = summarize(variant, rounds, options.requests)
-    write_json(options.out, result)
+    write_json(options.out or Path(f"benchmarks/results/serving-{variant}.json"), result)
     print(result["ratios"])
 
 
@@ -126,7 +131,7 @@ def _wait(name: str, process: subprocess.Popen[bytes], url: str, question: Any) 
 
 
 def take_turns(
-    known: dict[str, System], urls: dict[str, str], texts: list[str], count: int, rounds: int
+    known: dict[str, System], urls: dict[str, str], examples: list[dict[str, Any]], count: int, rounds: int
 ) -> list[dict[str, dict[str, Any]]]:
     """Return the figures of every server and number of connections, a row a round; each round begins with another."""
     results = []
@@ -135,20 +140,25 @@ def take_turns(
         row: dict[str, dict[str, Any]] = {name: {} for name in names}
         for connections in CONNECTIONS:
             for name in names:
-                row[name][f"connections_{connections}"] = _measure(known[name], urls[name], texts, connections, count)
+                row[name][f"connections_{connections}"] = _measure(
+                    known[name], urls[name], examples, connections, count
+                )
         print(f"round {number + 1}/{rounds}: {row}", flush=True)
         results.append(row)
     return results
 
 
-def _measure(system: System, url: str, texts: list[str], connections: int, count: int) -> dict[str, float]:
+def _measure(
+    system: System, url: str, examples: list[dict[str, Any]], connections: int, count: int
+) -> dict[str, float]:
+    kind = type(examples[0]["output"])  # not the very answer: int8 rounds by the batch, and batches differ
     load = asyncio.run(
         ask(
             url,
-            lambda number: system.question(texts[number % len(texts)]),
+            lambda number: system.question(examples[number % len(examples)]["input"]),
             connections,
             lambda begun: begun < count,
-            lambda number, answer: isinstance(system.answer(answer), str),
+            lambda number, answer: type(system.answer(answer)) is kind,
         )
     )
     return load.figures()
