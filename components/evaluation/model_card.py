@@ -155,17 +155,31 @@ def _limits(manifest: Manifest, about: Mapping[str, Any]) -> list[str]:
 
 
 def _precision_limits(manifest: Manifest) -> list[str]:
-    """Return what a precision means for the answers; of static int8 also where it is exact."""
-    if manifest.precision != "int8" or not manifest.quantization:
+    """Return what a precision means for the answers; of static int8 and weight-only also where they are exact."""
+    if not manifest.quantization:
         return [PRECISION_LIMITS[manifest.precision]]
-    ranking, certificates = manifest.quantization["ranking"], manifest.quantization["certificates"]
+    certified = (
+        f"Certified to compute exactly on: {', '.join(manifest.quantization['certificates'])}. On other processors its "
+        "sums may saturate."
+    )
+    if manifest.quantization["method"] == "weight_only":
+        return [_weight_only(manifest.quantization), certified]
+    ranking = manifest.quantization["ranking"]
     in_float = sum(layer["precision"] == "float" for layer in ranking)
     return [
         f"{len(ranking) - in_float} of {len(ranking)} layers compute in 8-bit integers, with scales found on "
         f"{manifest.quantization['calibration']['samples']} training examples; single answers differ from the torch "
         "model's. Judge it by quality, not equality.",
-        f"Certified to compute exactly on: {', '.join(certificates)}. On other processors its sums may saturate.",
+        certified,
     ]
+
+
+def _weight_only(facts: Mapping[str, Any]) -> str:
+    computes = "floats" if facts["activations"] == "float" else "8-bit integers where a product reads them"
+    return (
+        f"Weights have {facts['bits']} bits and a scale for each {facts['block']} at most, activations are {computes}; "
+        "single answers differ from the torch model's. Judge it by quality, not equality."
+    )
 
 
 def _figure(value: float | None) -> str:

@@ -17,6 +17,7 @@ from components.core.tolerance import Tolerance
 from components.export.parity import prove
 from components.export.precision import build_graphs
 from components.export.static_int8 import Judge, quantize_static
+from components.export.weight_only import quantize_weights
 
 
 def export_model(
@@ -46,6 +47,8 @@ def export_model(
         floats = build_graphs(task, model, options, "fp32")
         judge = Judge(task, examples, assets, options.model_dump(), tolerance)
         graphs, quantization = quantize_static(floats, quantize, train, judge)
+    elif quantize is not None and quantize.method == "weight_only":
+        graphs, quantization = quantize_weights(build_graphs(task, model, options, "fp32"), quantize)
     else:
         graphs = build_graphs(task, model, options, precision)
     print(

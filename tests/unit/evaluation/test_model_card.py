@@ -24,7 +24,7 @@ ABOUT = {
 }
 
 
-def card(figures: dict | None = None, **lineage) -> str:
+def card(figures: dict | None = None, quantization: dict | None = None, **lineage) -> str:
     parity = {"max_abs_diff": 2e-6, "agreement": 0.998, "grid": [[1, 4], [2, 4]], "tolerance": {"agreement": 0.5}}
     manifest = Manifest(
         "translation",
@@ -38,6 +38,7 @@ def card(figures: dict | None = None, **lineage) -> str:
         {},
         3_000_000,
         parity,
+        quantization=quantization or {},
         lineage=lineage,
     )
     return model_card(manifest, figures or variant("toy-int8", 37.1234, 3.25), RECIPE)
@@ -90,3 +91,10 @@ def test_licence_is_not_made_up_when_the_data_states_none() -> None:
     text = card()
     assert yaml.safe_load(text.split("---")[1])["license"] == "other"
     assert "licence: not stated" in text
+
+
+def test_card_of_weight_only_says_what_has_few_bits_and_where_it_is_exact() -> None:
+    facts = {"method": "weight_only", "bits": 4, "block": 32, "activations": "float"}
+    text = card(quantization={**facts, "certificates": {"x86-64-vnni": {}}})
+    assert "Weights have 4 bits and a scale for each 32 at most, activations are floats" in text
+    assert "Certified to compute exactly on: x86-64-vnni." in text
