@@ -165,11 +165,12 @@ def _precision_limits(manifest: Manifest) -> list[str]:
     if manifest.quantization["method"] == "weight_only":
         return [_weight_only(manifest.quantization), certified]
     ranking = manifest.quantization["ranking"]
+    learned, samples = manifest.quantization.get("learned_ranges"), manifest.quantization["calibration"]["samples"]
+    origin = "that the model was trained with" if learned else f"found on {samples} training examples"
     in_float = sum(layer["precision"] == "float" for layer in ranking)
     return [
-        f"{len(ranking) - in_float} of {len(ranking)} layers compute in 8-bit integers, with scales found on "
-        f"{manifest.quantization['calibration']['samples']} training examples; single answers differ from the torch "
-        "model's. Judge it by quality, not equality.",
+        f"{len(ranking) - in_float} of {len(ranking)} layers compute in 8-bit integers, with scales {origin}; single "
+        "answers differ from the torch model's. Judge it by quality, not equality.",
         certified,
     ]
 

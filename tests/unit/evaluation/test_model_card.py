@@ -93,6 +93,14 @@ def test_licence_is_not_made_up_when_the_data_states_none() -> None:
     assert "licence: not stated" in text
 
 
+def test_card_of_static_int8_says_where_its_scales_come_from() -> None:
+    layers = [{"precision": "int8"}, {"precision": "float"}]
+    facts = {"method": "static", "ranking": layers, "calibration": {"samples": 77}, "certificates": {"x": {}}}
+    assert "1 of 2 layers compute in 8-bit integers, with scales found on 77 training" in card(quantization=facts)
+    text = card(quantization={**facts, "learned_ranges": 5})
+    assert "with scales that the model was trained with" in text
+
+
 def test_card_of_weight_only_says_what_has_few_bits_and_where_it_is_exact() -> None:
     facts = {"method": "weight_only", "bits": 4, "block": 32, "activations": "float"}
     text = card(quantization={**facts, "certificates": {"x86-64-vnni": {}}})
