@@ -8,6 +8,7 @@ those of the int8 graph, and `export` with `quantize: {method: static}` takes it
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -46,7 +47,10 @@ class QuantizeAware(Config):
         rounding = TrainedModel(model.config, copy.deepcopy(plain(model.module)))
         self._find_ranges(rounding, context)
         step = distilling_step(task, context.teacher, self.logit)
-        context.fit(rounding.module.train(), step, context.train, self.train)
+        with warnings.catch_warnings():
+            # norms are, on purpose
+            warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training.*")
+            context.fit(rounding.module.train(), step, context.train, self.train)
         return rounding
 
     def _find_ranges(self, model: TrainedModel, context: Context) -> None:

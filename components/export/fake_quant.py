@@ -146,7 +146,7 @@ class _Simulation(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", "").strip("_"), kwargs or {}
         if name in ASKING or not args:
             return func(*args, **kwargs)
-        if name in LAYERS and id(args[1]) in self.layers:
+        if name in LAYERS and len(args) > 1 and id(args[1]) in self.layers:
             return self._layer(func, args, kwargs)
         first = self.held.get(id(args[0]))
         if first is not None and first.is_bytes:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from components.compression.passes import parse_passes
+from components.compression.prune import Prune
 from components.compression.quantize_aware import QuantizeAware
+from components.core.errors import ConfigError
 from components.core.files import sha256_tree
 from components.core.params import Calibration, Quantize
 from components.core.task import TrainedModel, load_task
@@ -144,3 +147,13 @@ def test_other_precisions_are_the_model_in_floats(photos: Path, tmp_path: Path) 
     model = trained(photos, steps=2, architecture="cnn")
     manifest = export(model, photos, tmp_path / "fp32", None, "fp32")
     assert manifest.parity["max_abs_diff"] < 1e-4
+
+
+def test_it_is_the_last_pass_and_leaves_no_trace_in_a_pruned_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="x: quantize_aware is the last pass"):
+        parse_passes([{"quantize_aware": {}}, {"sparsify": {"fraction": 0.5}}], "x")
+    root = write_facts(tmp_path)
+    model = trained(root, architecture="cnn")
+    pruned = Prune(remove={"channels": 0.5}, criterion="magnitude").apply(model, context(root, model, Fitted()))
+    assert not isinstance(pruned.module, Simulated)
+    assert pruned.parameters() < model.parameters()
