@@ -26,7 +26,14 @@ FILE = "ranges.json"
 LAYERS = ("conv1d", "conv2d", "linear")
 PASSING = {"add": "Add", "iadd": "Add", "cat": "Concat", "mean": "GlobalAveragePool", "avg_pool2d": "AveragePool"}
 SAME = ("batch_norm", "relu", "max_pool2d", "flatten", "dropout", "contiguous", "to", "float")
-BYTES = ("permute", "to", "sub", "mul", "contiguous")  # what a picture's bytes pass before the first convolution
+BYTES = (
+    "permute",
+    "to",
+    "float",
+    "sub",
+    "mul",
+    "contiguous",
+)  # what a picture passes before its first convolution
 ASKING = ("get", "size", "dim", "numel", "stride")  # of a tensor, not for its numbers
 
 Observer = Callable[[str, Tensor], None]
@@ -120,7 +127,7 @@ def plain(module: nn.Module) -> nn.Module:
 class _Held:
     """A tensor that exists in 8 bits: its range's name, the last layer in it, that layer's place.
 
-    factor: what a picture's bytes have been multiplied by, channel by channel.
+    mean, factor: what was taken from a picture's bytes, and what they were multiplied by then, channel by channel.
     """
 
     tensor: Tensor  # kept, so that its id stays its own
@@ -128,6 +135,7 @@ class _Held:
     layer: str = ""
     place: int = 0
     is_bytes: bool = False
+    mean: Tensor | None = None
     factor: Tensor | None = None
 
 
@@ -152,8 +160,9 @@ class _Simulation(TorchFunctionMode):
         if first is not None and first.is_bytes:
             out = func(*args, **kwargs)
             if name in BYTES:
+                mean = args[1] if name == "sub" else first.mean
                 factor = args[1] if name == "mul" else first.factor
-                self._hold(_Held(out, "", is_bytes=True, factor=factor))
+                self._hold(_Held(out, "", is_bytes=True, mean=mean, factor=factor))
             return out
         if first is not None and name in SAME:
             out = func(*args, **kwargs)
@@ -175,6 +184,8 @@ class _Simulation(TorchFunctionMode):
             x = self.ranges.rounded(f"{layer}:in", x)
         elif held.is_bytes:
             factor = held.factor
+            if held.mean is not None and factor is not None and weight.dim() == 4 and isinstance(rest[2], tuple):
+                x, rest[2] = _padded(x, held.mean, factor, rest[2]), 0
         else:
             x = self.ranges.rounded(held.name, x)
         out: Tensor = func(x, rounded_weight(weight, factor), *rest, **kwargs)
@@ -204,6 +215,13 @@ class _Simulation(TorchFunctionMode):
 
     def _hold(self, held: _Held) -> None:
         self.held[id(held.tensor)] = held
+
+
+def _padded(x: Tensor, mean: Tensor, factor: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Return normalized pictures with a border of one byte for all channels, as `with_int8_forms` pads them."""
+    border = (mean.mean().round().clamp(0, STEPS) - mean) * factor
+    rows, columns = padding
+    return F.pad(x - border, (columns, columns, rows, rows)) + border
 
 
 def rounded_weight(weight: Tensor, factor: Tensor | None = None) -> Tensor:

@@ -58,6 +58,28 @@ def test_what_channels_of_a_picture_are_multiplied_by_is_rounded_with_the_weight
     np.testing.assert_allclose((got * share).numpy(), expected[:, :3], atol=1e-5)
 
 
+class Picture(nn.Module):
+    """Bytes, normalized channel by channel, and a convolution that pads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3, padding=1, bias=False)
+
+    def forward(self, image_BHWC: Tensor) -> Tensor:
+        mean, factor = torch.tensor([80.0, 97, 104])[:, None, None], torch.tensor([0.01, 0.02, 0.03])[:, None, None]
+        return self.conv((image_BHWC.permute(0, 3, 1, 2).float() - mean) * factor)
+
+
+def test_a_picture_is_padded_with_one_byte_as_in_the_graph_and_is_not_rounded_again() -> None:
+    picture = Picture()
+    image = torch.randint(0, 256, (2, 4, 4, 3), dtype=torch.uint8)
+    bordered = nn.functional.pad(image, (0, 0, 1, 1, 1, 1), value=94)  # the mean of the means
+    ranges = simulate(picture)
+    expected = picture(bordered)[:, :, 1:-1, 1:-1]  # of the inner places all neighbours are there
+    assert torch.allclose(picture(image), expected, atol=1e-5)
+    assert ranges.as_dict() == {}
+
+
 class Network(nn.Module):
     """Two layers whose sum a third reads, and a norm."""
 
