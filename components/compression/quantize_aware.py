@@ -50,7 +50,7 @@ class QuantizeAware(Config):
         with warnings.catch_warnings():
             # norms are, on purpose
             warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training.*")
-            context.fit(rounding.module.train(), step, context.train, self.train)
+            context.fit(rounding.module, step, context.train, self.train)
         return rounding
 
     def _find_ranges(self, model: TrainedModel, context: Context) -> None:
