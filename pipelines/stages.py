@@ -143,6 +143,7 @@ def evaluate(key: str) -> None:
             "quality_vs_teacher": share,
             "size_bytes": bundle.size_bytes(),
             "parameters": bundle.manifest.parameters,
+            "multiply_adds_m": own["dev"].get("multiply_adds_m"),
             "parity": bundle.manifest.parity,
             "quantization": bundle.manifest.quantization,
         },

@@ -90,3 +90,10 @@ def test_licence_is_not_made_up_when_the_data_states_none() -> None:
     text = card()
     assert yaml.safe_load(text.split("---")[1])["license"] == "other"
     assert "licence: not stated" in text
+
+
+def test_card_counts_the_models_own_multiply_adds_where_the_task_does() -> None:
+    assert "parameters, 12.35 million multiply-adds an input." in card(
+        variant("toy-int8", 37.0, 3.25, multiply_adds_m=12.3456)
+    )
+    assert "multiply-adds" not in card(variant("toy-int8", 37.0, 3.25, multiply_adds_m=None))
