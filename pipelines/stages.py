@@ -257,7 +257,7 @@ def _finish_model(key: str, recipe: str, task: Task, model: TrainedModel, fits: 
     params, root = load_params(), _prepared(recipe)
     options = [task.Options(**v.options) for v in params.variants_of(recipe).values()]
     print(f"{key}: scoring", flush=True)
-    predictors = {str(o): torch_predictor(task, model, o, root / "assets") for o in [task.Options(), *options]}
+    predictors = {str(o): torch_predictor(task, model, o, root / "assets") for o in [*task.protocols(), *options]}
     quality = score_torch_model(task, model.module, predictors, _splits(task, root))
     with new_folder(Path("models") / key) as out:
         save_model(model, out)

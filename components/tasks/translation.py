@@ -160,6 +160,9 @@ class Translation(Task):
         options = SearchOptions(**predictor.options)
         return {options.protocol: corpus_bleu(answers, examples.references(), examples.bleu_tokenizer)}
 
+    def protocols(self) -> list[SearchOptions]:
+        return [SearchOptions(beam=1), SearchOptions(beam=4)]
+
     def signature(self, examples: ParallelDataset) -> str:
         return bleu_signature(examples.bleu_tokenizer)
 

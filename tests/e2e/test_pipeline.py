@@ -70,6 +70,19 @@ def test_run_ends_with_the_table_the_choice_and_the_next_commands(finished: Path
         assert expected in text
 
 
+def test_every_model_is_scored_under_three_protocols_and_a_pruned_one_computes_less(finished: Path) -> None:
+    models = {path.stem: read_json(path)["quality"] for path in (finished / "metrics/tiny/models").glob("*.json")}
+    protocols = {"bleu_greedy", "bleu_beam4", "bleu_teacher_forced"}  # and beam 2, which the variants use
+    assert all(quality["dev"].keys() == protocols | {"bleu_beam2", "multiply_adds_m"} for quality in models.values())
+    work = {row["variant"]: row["multiply_adds_m"] for row in read_json(finished / SELECTION)["variants"]}
+    assert work["tiny-pruned-int8"] == models["tiny-pruned"]["dev"]["multiply_adds_m"] < work["tiny-int8"]
+    assert (
+        f"{work['tiny-pruned-int8']:.4g} million"
+        in (finished / "bundles/tiny/tiny-pruned-int8/MODEL_CARD.md").read_text()
+    )
+    assert f"{work['tiny-pruned-int8']:.4g} M multiply-adds" in (finished / "reports/tiny/index.html").read_text()
+
+
 def test_second_run_finds_everything_cached(finished: Path) -> None:
     before = results(finished)
     again = call(finished, *MODELPRESS, "run")
