@@ -141,6 +141,7 @@ def evaluate(key: str) -> None:
             "quality_vs_teacher": share,
             "size_bytes": bundle.size_bytes(),
             "parameters": bundle.manifest.parameters,
+            "multiply_adds_m": own["dev"].get("multiply_adds_m"),
             "parity": bundle.manifest.parity,
             "quantization": bundle.manifest.quantization,
         },
@@ -264,7 +265,7 @@ def _finish_model(key: str, recipe: str, task: Task, model: TrainedModel, fits: 
     params, root = load_params(), _prepared(recipe)
     options = [task.Options(**v.options) for v in params.variants_of(recipe).values()]
     print(f"{key}: scoring", flush=True)
-    predictors = {str(o): torch_predictor(task, model, o, root / "assets") for o in [task.Options(), *options]}
+    predictors = {str(o): torch_predictor(task, model, o, root / "assets") for o in [*task.protocols(), *options]}
     quality = score_torch_model(task, model.module, predictors, _splits(task, root))
     with new_folder(Path("models") / key) as out:
         save_model(model, out)

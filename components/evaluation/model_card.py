@@ -124,9 +124,10 @@ def _quality(metrics: Mapping[str, Any]) -> str:
 
 
 def _size(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
+    work = metrics.get("multiply_adds_m")  # not every task counts them
     return (
         f"{metrics['size_bytes'] / 1e6:.2f} MB ({metrics['size_bytes']:,} bytes) of graphs and assets, "
-        f"{manifest.parameters:,} parameters."
+        f"{manifest.parameters:,} parameters{f', {work:.4g} million multiply-adds an input' if work else ''}."
     )
 
 

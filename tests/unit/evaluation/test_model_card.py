@@ -106,3 +106,10 @@ def test_card_of_weight_only_says_what_has_few_bits_and_where_it_is_exact() -> N
     text = card(quantization={**facts, "certificates": {"x86-64-vnni": {}}})
     assert "Weights have 4 bits and a scale for each 32 at most, activations are floats" in text
     assert "Certified to compute exactly on: x86-64-vnni." in text
+
+
+def test_card_counts_the_models_own_multiply_adds_where_the_task_does() -> None:
+    assert "parameters, 12.35 million multiply-adds an input." in card(
+        variant("toy-int8", 37.0, 3.25, multiply_adds_m=12.3456)
+    )
+    assert "multiply-adds" not in card(variant("toy-int8", 37.0, 3.25, multiply_adds_m=None))
