@@ -161,7 +161,7 @@ class Translation(Task):
         return {options.protocol: corpus_bleu(answers, examples.references(), examples.bleu_tokenizer)}
 
     def protocols(self) -> list[SearchOptions]:
-        return [SearchOptions(beam=1), SearchOptions(beam=4)]
+        return [SearchOptions.model_validate({"beam": beam}) for beam in (1, 4)]
 
     def signature(self, examples: ParallelDataset) -> str:
         return bleu_signature(examples.bleu_tokenizer)
