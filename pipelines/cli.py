@@ -74,6 +74,29 @@ def status(recipes: Recipes = None) -> None:
 
 
 @app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
+) -> None:
+    """Remove what stages made of names that params.yaml no longer has; it is listed, and you are asked, first.
+
+    DVC's cache keeps a copy: put the name back, and `modelpress run` restores it. `dvc gc --workspace` frees that too.
+
+    Example: modelpress clean
+    """
+    from components.core.params import load_params
+    from pipelines.orphans import orphans, remove
+
+    found = orphans(Path.cwd(), load_params())
+    if not found:
+        print("Nothing to remove: all that stages made here is of names in params.yaml.")
+        return
+    print("\n".join(found))
+    if yes or typer.confirm(f"Remove these {len(found)}?"):
+        remove(Path.cwd(), found)
+        print(f"Removed {len(found)}.")
+
+
+@app.command()
 def report(
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe; the first default one without.", show_default=False)

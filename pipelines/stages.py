@@ -29,6 +29,15 @@ def hardware(_key: str = "") -> None:
     write_json(Path("hardware.json"), describe())
 
 
+def members(_key: str = "") -> None:
+    """List each recipe's students and variants, so that its selection goes stale with what is taken out."""
+    params = load_params()
+    with new_folder(Path("data/members")) as out:
+        for recipe in params.recipes:
+            students = [name for name, student in params.students.items() if student.recipe == recipe]
+            write_json(out / f"{recipe}.json", {"students": students, "variants": list(params.variants_of(recipe))})
+
+
 def fetch(key: str) -> None:
     """Bring a dataset's raw files from its pinned source."""
     from components.data.sources import fetch as fetch_files
@@ -180,10 +189,9 @@ def select(key: str) -> None:
     """Choose the best variant within the recipe's budget, or fail saying which limit none meets."""
     from components.evaluation.selection import select as select_variant
 
-    params = load_params()
-    folder = Path("metrics") / key
-    variants = [read_json(folder / "variants" / f"{name}.json") for name in params.variants_of(key)]
-    selection = select_variant(key, params.recipes[key].budget, variants, read_json(folder / "latency.json"))
+    folder, budget = Path("metrics") / key, load_params().recipes[key].budget
+    variants = [read_json(folder / "variants" / f"{name}.json") for name in _members(key)["variants"]]
+    selection = select_variant(key, budget, variants, read_json(folder / "latency.json"))
     write_json(folder / "selection.json", selection)
     print(selection["reason"])
 
@@ -197,9 +205,8 @@ def report(key: str) -> None:
     from components.evaluation.side_by_side import side_by_side
     from components.inference import load_predictor
 
-    params = load_params()
     selection = read_json(Path("metrics") / key / "selection.json")
-    models = [key, *(name for name, student in params.students.items() if student.recipe == key)]
+    models = [key, *_members(key)["students"]]
     bundles = {row["variant"]: Bundle.load(Path("bundles") / key / row["variant"]) for row in selection["variants"]}
     chosen = bundles[selection["selected"]]
     pictures = layer_error_pictures({name: bundle.manifest.quantization for name, bundle in bundles.items()})
@@ -228,6 +235,7 @@ def check(_key: str = "") -> None:
 
 STAGES: dict[str, Callable[[str], None]] = {
     "hardware": hardware,
+    "members": members,
     "fetch": fetch,
     "prepare": prepare,
     "train": train,
@@ -286,6 +294,11 @@ def _variant(key: str) -> tuple[Variant, Task, Path]:
     params = load_params()
     variant = params.variants[key]
     return variant, load_task(params.recipes[variant.recipe].task), _prepared(variant.recipe)
+
+
+def _members(recipe: str) -> dict[str, list[str]]:
+    """Return the names of a recipe's "students" and "variants"."""
+    return dict(read_json(Path("data/members") / f"{recipe}.json"))
 
 
 def _prepared(recipe: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -117,6 +118,29 @@ def test_changing_one_students_pass_leaves_the_teacher_fresh(finished: Path, tmp
     assert "compress@tiny-pruned" in stale
     for fresh in ("train@tiny", "compress@tiny-student", "export@tiny-int8", "evaluate@tiny-fp32"):
         assert f"{fresh}:" not in stale
+
+
+def test_variant_taken_out_leaves_the_selection_and_clean_removes_its_files_when_told(
+    finished: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "shrunk"
+    shutil.copytree(finished, root, symlinks=True)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    del params["variants"]["tiny-student-int8"], params["students"]["tiny-student"]
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    done = call(root, *DVC, "repro", "report@tiny")
+    assert set(re.findall(r"Running stage '(.*?)'", done.stdout)) == {"members", "select@tiny", "report@tiny"}
+    assert {row["variant"] for row in read_json(root / SELECTION)["variants"]} == set(params["variants"])
+    assert "tiny-student" not in (root / "reports/tiny/index.html").read_text()
+    left = ("bundles/tiny/tiny-student-int8", "exports/tiny-student-int8", "models/tiny-student")
+    (root / "exports" / "mine.txt").write_text("a user's own")
+    assert "`modelpress clean` removes them" in call(root, *MODELPRESS, "status").stdout
+    refused = call(root, *MODELPRESS, "clean", input="n\n")
+    assert all(name in refused.stdout and (root / name).is_dir() for name in left)
+    assert "Removed 6." in call(root, *MODELPRESS, "clean", "--yes").stdout
+    assert not [name for name in left if (root / name).exists()]
+    assert (root / "exports" / "mine.txt").is_file()
+    assert "Nothing to remove" in call(root, *MODELPRESS, "clean").stdout
 
 
 def test_mlflow_holds_a_parent_run_its_stages_and_the_registered_model(finished: Path) -> None:
