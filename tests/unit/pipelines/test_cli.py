@@ -16,7 +16,7 @@ from pipelines.cli import _inputs, _printable, app
 from tests.workspace import REPOSITORY
 
 COMMANDS = [
-    "run", "status", "report", "ui", "predict", "schedule", "promote", "rollback", "versions", "serve",
+    "run", "search", "status", "report", "ui", "predict", "schedule", "promote", "rollback", "versions", "serve",
     "sign", "verify", "pack", "unpack", "export-triton", "export-web", "export-edge",
 ]  # fmt: skip
 
