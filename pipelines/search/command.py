@@ -123,25 +123,24 @@ def _search(
     folder: Path, options: SearchOptions, params: Params, console: Console
 ) -> tuple[list[Tried], dict[str, Any]]:
     """Run the trials and time those trained to the end together; return all trials and the selection."""
-    work = folder / "work"
-    workers = Workers(options.jobs, folder / "logs")
+    with Workers(options.jobs, folder / "logs") as workers:
 
-    def evaluate(candidate: Candidate, effort: str) -> dict[str, Any]:
-        row = workers.call(ask_row, options.recipe, candidate, effort, work)
-        if "refused" in row:
-            raise Refused(row["refused"])
-        return row
+        def evaluate(candidate: Candidate, effort: str) -> dict[str, Any]:
+            row = workers.call(ask_row, options.recipe, candidate, effort, folder / "work")
+            if "refused" in row:
+                raise Refused(row["refused"])
+            return row
 
-    try:
         with console.status("Looking at the recipe"):
             space, inputs = workers.call(ask_space, options.recipe)
             teacher = Candidate(options.recipe, [], space.forms["fp32"])
             untrained = Candidate(options.recipe, REFERENCE, space.forms["fp32"])
-            references = {
-                "full": evaluate(teacher, "full")["bundle"],
-                "untrained": evaluate(untrained, "untrained")["bundle"],
-            }
-            clock = Clock(references)
+            clock = Clock(
+                {
+                    "full": evaluate(teacher, "full")["bundle"],
+                    "untrained": evaluate(untrained, "untrained")["bundle"],
+                }
+            )
         console.print(space_in_words(space), highlight=False, soft_wrap=True)
         seeds = {
             name: seed_of(space, variant, _chain(params, variant.parent))
@@ -154,8 +153,6 @@ def _search(
         if study.tried():
             console.print(f"{len(study.tried())} trials ended before; going on from there", highlight=False)
         study.run(options.trials, options.jobs, options.max_seconds)
-    finally:
-        workers.close()
     tried = study.tried()
     rows = [{**trial.outcome.row, "variant": trial.name} for trial in tried if trial.outcome.row is not None]
     if not rows:

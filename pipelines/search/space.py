@@ -53,7 +53,8 @@ class Candidate:
         quantize = self.variant.get("quantize") or {}
         form = " ".join(filter(None, [self.variant["precision"], str(quantize.get("method", "")).replace("_", "-")]))
         if quantize.get("method") == "static":
-            form += f", at most {self.variant['tolerance'].get('quality_drop', 0):.1%} lost"
+            drop = self.variant.get("tolerance", {}).get("quality_drop")
+            form += f", at most {drop:.1%} lost" if drop is not None else ""
         return "; ".join([*(steps or [self.start]), form])
 
 
@@ -236,10 +237,15 @@ def _forms(variants: Sequence[Variant], static: bool) -> Iterator[tuple[str, dic
         alike = [variant for variant in variants if form_of(variant) == name]
         part = {**form, **shared, **({"tolerance": alike[0].tolerance} if alike and alike[0].tolerance else {})}
         try:
-            parse_config(Variant, {"recipe": "x", "from": "x", **part}, "variants")
+            variant = parse_config(Variant, {"recipe": "x", "from": "x", **part}, "variants")
         except ConfigError:
             continue
-        yield name, part
+        yield name, variant_part(variant)
+
+
+def variant_part(variant: Variant) -> dict[str, Any]:
+    """Return a variant as params.yaml states it, without recipe, parent and what is the default."""
+    return variant.model_dump(exclude_defaults=True, exclude={"recipe", "parent"}, mode="json")
 
 
 def _fine_tuned(recipe: Recipe) -> dict[str, Any]:

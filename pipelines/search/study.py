@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from components.core.params import Budget, Variant
 from components.evaluation.selection import megabytes_text
 from pipelines.fits import stable
-from pipelines.search.space import Candidate, Space
+from pipelines.search.space import Candidate, Space, variant_part
 from pipelines.search.workers import Refused, WorkerKilled
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
     Evaluate = Callable[[Candidate, str], dict[str, Any]]  # a candidate at an effort -> its row
     Estimate = Callable[[Mapping[str, Any], str], float | None]  # a row at an effort -> milliseconds
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 PROMOTED = 3  # one of so many short trainings goes on to the full one
 # How much longer than the limit a timing may be before it speaks against a trial: nothing is known of its answers yet,
 # then they are nearly the final ones. Sizes are exact but for layers left in float.
-SLACK = {"untrained": 0.5, "short": 0.15}
+EFFORTS = ("untrained", "short", "full")
+SLACK = {"untrained": 0.5, "short": 0.15, "full": 0.0}
 SIZE_SLACK = 0.02
 WORDS = {"size": "size", "p50": "latency"}
-PATIENCE = 200  # proposals of known candidates in a row after which there is nothing left to propose
+PATIENCE = 2000  # random points that were all tried before, after which there is nothing left to try
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,7 @@ class Tried:
 
 def seed_of(space: Space, variant: Variant, passes: list[dict[str, dict[str, Any]]]) -> Seed:
     """Return a hand-written variant as the trial it is; `passes` made its parent, which lies under models/."""
-    kept = variant.model_dump(exclude_none=True, exclude={"recipe", "parent"}, mode="json")
-    return Seed(Candidate(variant.parent, [], kept), space.point(passes, variant))
+    return Seed(Candidate(variant.parent, [], variant_part(variant)), space.point(passes, variant))
 
 
 class Study:
@@ -110,14 +111,16 @@ class Study:
         """Go on until so many trials have ended, the time is over, or there is nothing left to try."""
         self._deadline = time.monotonic() + max_seconds
         self._trials = trials
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(self._work) for _ in range(jobs)]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                self.stopped = True
-                raise
+        pool = ThreadPoolExecutor(jobs)
+        futures = [pool.submit(self._work) for _ in range(jobs)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:  # the threads end once the caller has ended the workers they wait for
+            self.stopped = True
+            raise
+        finally:
+            pool.shutdown(wait=False)
 
     def tried(self) -> list[Tried]:
         """Return the trials that ended, in the order they were proposed."""
@@ -127,7 +130,7 @@ class Study:
             if (outcome := trial.user_attrs.get("outcome"))
         ]
 
-    # ---- proposing ----------------------------------------------------------------------------------------------------
+    # ---- proposing
 
     def _resume(self) -> None:
         """Take over what ended, propose again what a kill interrupted, and the hand-written variants first of all."""
@@ -136,11 +139,14 @@ class Study:
             if trial.state == self._states.RUNNING:
                 self._study.tell(trial.number, state=self._states.FAIL)
                 if "candidate" in trial.user_attrs and "outcome" not in trial.user_attrs:
-                    self._enqueue(self._indices(trial), trial.user_attrs)
+                    self._enqueue(trial.params, trial.user_attrs)
         ended = [trial for trial in trials if "outcome" in trial.user_attrs]
         self._seen = {Candidate(**trial.user_attrs["candidate"]).identity for trial in ended}
         self._begun = len(ended)
-        self._nearest = min((trial.user_attrs["nearest"] for trial in ended), default=math.inf)
+        # the least by which limits were exceeded together, as far as each effort can tell
+        self._nearest = dict.fromkeys(EFFORTS, math.inf)
+        for trial in ended:
+            self._come_nearer(trial.user_attrs["nearest"])
         proposed = {trial.user_attrs.get("seed") for trial in trials}
         for name, seed in self.seeds.items():
             if name not in proposed:
@@ -150,30 +156,36 @@ class Study:
         kept = {key: attributes[key] for key in ("seed", "candidate") if key in attributes}
         self._study.enqueue_trial(dict(point), user_attrs=kept)
 
-    def _indices(self, trial: FrozenTrial) -> dict[str, int]:
-        return {name: index for name, index in trial.params.items() if name in self.space.choices()}
-
     def _next(self) -> tuple[Trial, Candidate] | None:
         from optuna.distributions import IntDistribution
 
         distributions = {name: IntDistribution(0, len(values) - 1) for name, values in self.space.choices().items()}
         with self._lock:
-            for _ in range(PATIENCE):
-                if self.stopped or self._begun >= self._trials or time.monotonic() > self._deadline:
-                    return None
+            while not self.stopped and self._begun < self._trials and time.monotonic() < self._deadline:
                 trial = self._study.ask(distributions)  # type: ignore[arg-type]
                 given = trial.user_attrs.get("candidate")
                 candidate = Candidate(**given) if given else self.space.candidate(trial.params)
-                if candidate.identity in self._seen:
-                    self._study.tell(trial, state=self._states.FAIL)  # no trial: nothing was tried
-                    continue
-                self._seen.add(candidate.identity)
-                self._begun += 1
-                trial.set_user_attr("candidate", asdict(candidate))
-                return trial, candidate
+                if candidate.identity not in self._seen:
+                    self._seen.add(candidate.identity)
+                    self._begun += 1
+                    trial.set_user_attr("candidate", asdict(candidate))
+                    return trial, candidate
+                self._study.tell(trial, state=self._states.FAIL)  # nothing was tried
+                if not self._propose_another():
+                    return None
         return None
 
-    # ---- trying -------------------------------------------------------------------------------------------------------
+    def _propose_another(self) -> bool:
+        """Propose a random candidate that was not tried yet; return whether there is one, as far as can be seen."""
+        draw = random.Random(len(self._seen))
+        for _ in range(PATIENCE):
+            point = {name: draw.randrange(len(values)) for name, values in self.space.choices().items()}
+            if self.space.candidate(point).identity not in self._seen:
+                self._enqueue(point, {})
+                return True
+        return False
+
+    # ---- trying
 
     def _work(self) -> None:
         while (proposed := self._next()) is not None:
@@ -197,7 +209,7 @@ class Study:
         """Keep what came of a trial; from the moment its outcome is there it is not tried again."""
         for limit, excess in known.items():
             trial.set_constraint(limit, excess)
-        trial.set_user_attr("nearest", self._nearest)
+        trial.set_user_attr("nearest", dict(self._nearest))
         trial.set_user_attr("outcome", asdict(outcome))
         if outcome.row is None:
             self._study.tell(trial, state=self._states.PRUNED)
@@ -212,21 +224,22 @@ class Study:
         if candidate.passes:  # else there is nothing to train
             for effort, when in (("untrained", "before training"), ("short", "after a short training")):
                 row = self._look(candidate, effort, known)
-                if over := self._out_of_reach(known, SLACK[effort]):
+                if over := self._out_of_reach(known, effort):
                     words = ", ".join(
                         f"{WORDS[limit]} is {excess:.0%} over its limit" for limit, excess in over.items()
                     )
                     return Outcome(f"given up {when}: {words}", out_of_reach=list(over))
             trial.report(row["quality_vs_teacher"], step=1)
-            if trial.should_prune():
+            # the nearest to limits that nothing meets is trained, whatever its quality
+            if not self._exceeded(known, "short") and trial.should_prune():
                 share = f"{row['quality_vs_teacher']:.1%} of the teacher's quality"
                 return Outcome(f"given up after a short training: {share}, others have more")
         row = self._look(candidate, "full", known)
         known["quality"] = self.budget.min_quality - row["quality_vs_teacher"]
-        self._out_of_reach(known, 0.0)
-        over = [f"{WORDS[limit]} {excess:+.0%}" for limit, excess in known.items() if limit in WORDS]
+        self._out_of_reach(known, "full")
+        beside = [f"{WORDS[limit]} {excess:+.0%}" for limit, excess in known.items() if limit in WORDS]
         share = f"{row['quality_vs_teacher']:.1%} of the teacher's quality"
-        return Outcome(f"{share}, {megabytes_text(row['size_bytes'])} MB; to its limit: {', '.join(over)}", row)
+        return Outcome(f"{share}, {megabytes_text(row['size_bytes'])} MB; to its limit: {', '.join(beside)}", row)
 
     def _look(self, candidate: Candidate, effort: str, known: dict[str, float]) -> dict[str, Any]:
         row = self._evaluate(candidate, effort)
@@ -236,16 +249,25 @@ class Study:
             known["p50"] = p50 / self.budget.max_p50_ms - 1
         return row
 
-    def _out_of_reach(self, known: Mapping[str, float], slack: float) -> dict[str, float]:
+    def _out_of_reach(self, known: Mapping[str, float], effort: str) -> dict[str, float]:
         """Return the limits exceeded beyond doubt, and how far; none for what is nearer to them than all before.
 
         So the search also goes on where nothing is within reach, towards the nearest miss.
         """
-        doubt = {"size": SIZE_SLACK, "p50": slack}
-        over = {limit: known[limit] for limit in doubt if known.get(limit, 0.0) > doubt[limit]}
+        over = self._exceeded(known, effort)
+        together = sum(over.values())
         with self._lock:
-            nearest, self._nearest = self._nearest, min(self._nearest, sum(over.values()))
-        return over if sum(over.values()) >= nearest else {}
+            nearest = self._nearest[effort]
+            self._come_nearer(dict.fromkeys(EFFORTS if effort == "full" else [effort], together))
+        return over if together >= nearest else {}
+
+    @staticmethod
+    def _exceeded(known: Mapping[str, float], effort: str) -> dict[str, float]:
+        doubt = {"size": SIZE_SLACK, "p50": SLACK[effort]}
+        return {limit: known[limit] for limit in doubt if known.get(limit, 0.0) > doubt[limit]}
+
+    def _come_nearer(self, found: Mapping[str, float]) -> None:
+        self._nearest.update({effort: min(excess, self._nearest[effort]) for effort, excess in found.items()})
 
 
 def _name(trial: Any) -> str:

@@ -58,10 +58,14 @@ class Workers:
             reason = f"a worker process was killed (out of memory?); its last words are in {self._log}"
             raise WorkerKilled(f"{reason}; the same command goes on from here") from None
 
-    def close(self) -> None:
-        """End the processes, and what they do."""
-        for process in list((self._pool._processes or {}).values()):  # its own shutdown waits for what runs
-            process.terminate()
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        """End the processes; after an error or an interruption also what they are at."""
+        if error is not None:
+            for process in list((self._pool._processes or {}).values()):  # its own shutdown waits for what runs
+                process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
