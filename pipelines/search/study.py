@@ -1,7 +1,7 @@
 """The search itself: Optuna proposes points, cheap looks sort them out, few are trained to the end; all of it is kept.
 
 Sampler: TPE with constraints (Bergstra et al. 2011, Watanabe 2023). A trial goes through up to three efforts: untrained
-(its size, and nearly its latency), short (a part of each training; successive halving: Li et al. 2020) and full.
+(size and latency, nearly), short (a part of each training; successive halving: Li et al. 2020) and full.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     Estimate = Callable[[Mapping[str, Any], str], float | None]  # a row at an effort -> milliseconds
 
 PROMOTED = 3  # one of so many short trainings goes on to the full one
-# How much longer than the limit a timing may be before it speaks against a trial: nothing is known of its answers yet,
-# then they are nearly the final ones. Sizes are exact but for layers left in float.
 EFFORTS = ("untrained", "short", "full")
-SLACK = {"untrained": 0.5, "short": 0.15, "full": 0.0}
-SIZE_SLACK = 0.02
+# How far beyond a limit a figure may lie before it speaks against a trial. Untrained, a network that is pruned across
+# layers loses other units than it will, and nothing is known of its answers; then both are nearly the final ones.
+SLACK = {
+    "size": {"untrained": 0.15, "short": 0.05, "full": 0.0},
+    "p50": {"untrained": 0.5, "short": 0.15, "full": 0.0},
+}
 WORDS = {"size": "size", "p50": "latency"}
 PATIENCE = 2000  # random points that were all tried before, after which there is nothing left to try
 
@@ -263,8 +265,7 @@ class Study:
 
     @staticmethod
     def _exceeded(known: Mapping[str, float], effort: str) -> dict[str, float]:
-        doubt = {"size": SIZE_SLACK, "p50": SLACK[effort]}
-        return {limit: known[limit] for limit in doubt if known.get(limit, 0.0) > doubt[limit]}
+        return {limit: known[limit] for limit, slack in SLACK.items() if known.get(limit, 0.0) > slack[effort]}
 
     def _come_nearer(self, found: Mapping[str, float]) -> None:
         self._nearest.update({effort: min(excess, self._nearest[effort]) for effort, excess in found.items()})

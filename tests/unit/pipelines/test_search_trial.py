@@ -56,8 +56,10 @@ def test_each_effort_knows_more_of_a_candidate(work: Path) -> None:
     for effort in ("short", "full"):
         assert set(rows[effort]["quality"]) == {"dev"}
         assert rows[effort]["quality_vs_teacher"] == pytest.approx(rows[effort]["quality"]["dev"]["accuracy"] / 50.0)
-    assert len({row["parameters"] for row in rows.values()}) == 1, "a cheap look has the network's real size"
-    assert rows["untrained"]["size_bytes"] == pytest.approx(rows["full"]["size_bytes"], rel=0.05)
+    whole = evaluate("toy", Candidate("toy", [], STATIC), "full", work)
+    for row in rows.values():  # other units may go where the network is trained, about as many weights
+        assert row["parameters"] == pytest.approx(rows["full"]["parameters"], rel=0.1)
+        assert row["parameters"] < whole["parameters"] / 2
     assert Bundle.load(Path(rows["full"]["bundle"])).manifest.quantization["method"] == "static"
 
 
