@@ -156,7 +156,8 @@ def _search(
     tried = study.tried()
     rows = [{**trial.outcome.row, "variant": trial.name} for trial in tried if trial.outcome.row is not None]
     if not rows:
-        raise ModelpressError(f"{options.recipe}: no trial came to its end; the first: {tried[0].outcome.text}")
+        first = tried[0].outcome.text if tried else "--max-time was over before it"
+        raise ModelpressError(f"{options.recipe}: no trial came to its end; the first: {first}")
     with console.status(f"Timing {len(rows)} variants together"):
         latency = time_bundles({row["variant"]: row["bundle"] for row in rows}, FINAL_REPEATS)
     return tried, conclude(options.recipe, options.budget, rows, latency)

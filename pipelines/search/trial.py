@@ -35,7 +35,7 @@ from components.training.weights import load_model, save_model
 from pipelines.fits import Fits, stable
 from pipelines.search.space import Candidate, Space, describe_space
 
-# untrained: the passes without their trainings; size and latency are nearly the final ones. short: a part of each training.
+# untrained: the passes without their trainings, nearly of the final size and latency. short: a part of each training.
 Effort = Literal["untrained", "short", "full"]
 SHORT = 8  # a short training has this part of the epochs
 CALIBRATION = 32  # examples for a graph of which only size and speed count
