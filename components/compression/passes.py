@@ -8,11 +8,17 @@ from typing import Any
 from components.compression.context import Pass
 from components.compression.distill import Distill
 from components.compression.prune import Prune
+from components.compression.quantize_aware import QuantizeAware
 from components.compression.sparsify import Sparsify
 from components.core.config import Config, parse_config
 from components.core.errors import ConfigError, did_you_mean
 
-PASSES: dict[str, type[Config]] = {"distill": Distill, "prune": Prune, "sparsify": Sparsify}
+PASSES: dict[str, type[Config]] = {
+    "distill": Distill,
+    "prune": Prune,
+    "quantize_aware": QuantizeAware,
+    "sparsify": Sparsify,
+}
 
 
 def parse_passes(blocks: Sequence[Mapping[str, Any]], where: str) -> list[Pass]:
@@ -31,6 +37,9 @@ def parse_passes(blocks: Sequence[Mapping[str, Any]], where: str) -> list[Pass]:
                 passes.append(parse_config(PASSES[name], parameters, f"{where}.{index}.{name}"))
             except ConfigError as error:
                 problems += error.problems
+    names = [name for block in blocks for name in block]
+    if "quantize_aware" in names[:-1]:
+        problems.append(f"{where}: quantize_aware is the last pass: what follows would undo what it trained for")
     if problems:
         raise ConfigError(problems)
     return passes  # type: ignore[return-value]

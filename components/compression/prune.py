@@ -19,6 +19,7 @@ from components.compression.context import Context
 from components.compression.distill import Logit, distilling_step, with_answers
 from components.core.config import Config, parse_config
 from components.core.task import TrainedModel
+from components.export.fake_quant import plain
 from components.models.pruning_groups import Member, PruningGroup
 
 
@@ -45,6 +46,7 @@ class Prune(Config):
             ConfigError: a kind of unit that the model does not have, or an impossible fraction.
         """
         data = with_answers(context.teacher, context, self.sequence)
+        model = TrainedModel(model.config, plain(model.module))  # other channels have other ranges
         for _ in range(self.rounds):
             groups: list[PruningGroup] = model.module.pruning_groups()  # type: ignore[operator]
             pruned = shrink(model, groups, self._kept(model, groups, context), context)

@@ -72,13 +72,31 @@ class Quantize(Config):
     """How an int8 variant is made; without the block it is dynamic.
 
     dynamic: products in int8, activations scaled as they come. static: whole layers in int8, scales from calibration;
-    the layers that cost most stay in float, as few as the tolerance asks for.
-    targets: processors the graph must compute exactly on; each gets a certificate in the manifest (static alone).
+    the layers that cost most stay in float, as few as the tolerance asks for. weight_only: weights in 8 or 4 bits, a
+    scale for each block of an output's inputs; activations stay in float, or products take them in 8 bits.
+    targets: processors the graph must compute exactly on; each gets a certificate in the manifest (dynamic: none).
     """
 
-    method: Literal["dynamic", "static"] = "dynamic"
+    method: Literal["dynamic", "static", "weight_only"] = "dynamic"
     calibration: Calibration = Calibration()
+    bits: Literal[8, 4] = 8
+    block: Literal[16, 32, 64, 128, 256] = 32
+    activations: Literal["float", "int8"] = "float"
     targets: tuple[Literal["x86-64-vnni", "x86-64-avx2"], ...] = ("x86-64-vnni", "x86-64-avx2")
+
+    @model_validator(mode="after")
+    def _belongs_to_the_method(self) -> Self:
+        if self.method != "weight_only":
+            for key in ("bits", "block", "activations"):
+                if key in self.model_fields_set:
+                    raise ValueError(f"{key}: is of method weight_only, but method is {self.method}; leave it out")
+        elif (self.bits, self.activations) == (8, "int8") and "x86-64-avx2" in self.targets:
+            # its products of unsigned 8-bit weights by 8-bit activations, two added in 16 bits, may be 64,770
+            raise ValueError(
+                "8-bit weights by 8-bit activations are not known to be exact on x86-64-avx2; "
+                "give targets: [x86-64-vnni], bits: 4 or activations: float"
+            )
+        return self
 
 
 class Variant(Config):
@@ -86,7 +104,7 @@ class Variant(Config):
 
     recipe: str
     parent: str = Field(alias="from")
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Literal["fp32", "fp16", "int8", "int4"]
     runtime: Literal["cpu", "gpu"] = "cpu"
     options: dict[str, Any] = {}
     tolerance: dict[str, float] = {}
@@ -94,8 +112,12 @@ class Variant(Config):
 
     @model_validator(mode="after")
     def _quantizes_int8(self) -> Self:
-        if self.quantize is not None and self.precision != "int8":
+        if self.quantize is not None and not self.precision.startswith("int"):
             raise ValueError(f"quantize: says how int8 is made, but precision is {self.precision}; leave one out")
+        bits = self.quantize.bits if self.quantize else 8
+        if self.precision.startswith("int") and self.precision != f"int{bits}":
+            hint = "" if bits == 4 else "; int4 is quantize: {method: weight_only, bits: 4}"
+            raise ValueError(f"precision: {self.precision}, but weights are made in {bits} bits{hint}")
         return self
 
 

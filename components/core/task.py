@@ -188,6 +188,10 @@ class Task(ABC):
     def score(self, predictor: Any, examples: Any) -> dict[str, float]:
         """Return {metric: value} of a predictor: the same code for torch and for every ONNX variant."""
 
+    def protocols(self) -> list[Any]:
+        """Return the Options under which every torch model is scored, whichever its variants are exported with."""
+        return [self.Options()]
+
     def signature(self, examples: Any) -> str:
         """Return how the metric was computed, in the words of the library that did, or nothing."""
         return ""

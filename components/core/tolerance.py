@@ -24,6 +24,7 @@ _DEFAULTS = {
     "fp32": {"max_abs_diff": 2e-3, "agreement": 0.99, "quality_drop": 0.002},
     "fp16": {"max_abs_diff": 0.25, "agreement": 0.95, "quality_drop": 0.015},
     "int8": {"max_abs_diff": 1e9, "agreement": 0.5, "quality_drop": 0.02},
+    "int4": {"max_abs_diff": 1e9, "agreement": 0.5, "quality_drop": 0.02},
 }
 
 

@@ -124,9 +124,10 @@ def _quality(metrics: Mapping[str, Any]) -> str:
 
 
 def _size(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
+    work = metrics.get("multiply_adds_m")  # not every task counts them
     return (
         f"{metrics['size_bytes'] / 1e6:.2f} MB ({metrics['size_bytes']:,} bytes) of graphs and assets, "
-        f"{manifest.parameters:,} parameters."
+        f"{manifest.parameters:,} parameters{f', {work:.4g} million multiply-adds an input' if work else ''}."
     )
 
 
@@ -155,17 +156,32 @@ def _limits(manifest: Manifest, about: Mapping[str, Any]) -> list[str]:
 
 
 def _precision_limits(manifest: Manifest) -> list[str]:
-    """Return what a precision means for the answers; of static int8 also where it is exact."""
-    if manifest.precision != "int8" or not manifest.quantization:
+    """Return what a precision means for the answers; of static int8 and weight-only also where they are exact."""
+    if not manifest.quantization:
         return [PRECISION_LIMITS[manifest.precision]]
-    ranking, certificates = manifest.quantization["ranking"], manifest.quantization["certificates"]
+    certified = (
+        f"Certified to compute exactly on: {', '.join(manifest.quantization['certificates'])}. On other processors its "
+        "sums may saturate."
+    )
+    if manifest.quantization["method"] == "weight_only":
+        return [_weight_only(manifest.quantization), certified]
+    ranking = manifest.quantization["ranking"]
+    learned, samples = manifest.quantization.get("learned_ranges"), manifest.quantization["calibration"]["samples"]
+    origin = "that the model was trained with" if learned else f"found on {samples} training examples"
     in_float = sum(layer["precision"] == "float" for layer in ranking)
     return [
-        f"{len(ranking) - in_float} of {len(ranking)} layers compute in 8-bit integers, with scales found on "
-        f"{manifest.quantization['calibration']['samples']} training examples; single answers differ from the torch "
-        "model's. Judge it by quality, not equality.",
-        f"Certified to compute exactly on: {', '.join(certificates)}. On other processors its sums may saturate.",
+        f"{len(ranking) - in_float} of {len(ranking)} layers compute in 8-bit integers, with scales {origin}; single "
+        "answers differ from the torch model's. Judge it by quality, not equality.",
+        certified,
     ]
+
+
+def _weight_only(facts: Mapping[str, Any]) -> str:
+    computes = "floats" if facts["activations"] == "float" else "8-bit integers where a product reads them"
+    return (
+        f"Weights have {facts['bits']} bits and a scale for each {facts['block']} at most, activations are {computes}; "
+        "single answers differ from the torch model's. Judge it by quality, not equality."
+    )
 
 
 def _figure(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.core.errors import ProofError
+from components.core.errors import ModelpressError, ProofError
 from components.core.task import Metric, Task, TaskDataset
 from components.core.tolerance import Tolerance
 
@@ -61,8 +61,16 @@ def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: st
     """Return the variant's metric name and its share of the teacher's quality under the same protocol (1 is as good).
 
     Of an error, less of which is better, the share is the teacher's over the variant's.
+
+    Raises:
+        ModelpressError: the teacher was scored before a variant asked for this protocol.
     """
     (name,) = (name for name in quality[split] if name.startswith(metric.name))
+    if name not in teacher[split]:
+        raise ModelpressError(
+            f"{name}: the teacher has no such score to compare with, because no variant asked for it when it was "
+            "trained; score it with `dvc repro -f -s train@RECIPE`"
+        )
     own, reference = quality[split][name], teacher[split][name]
     if metric.mode == "min":
         own, reference = reference, own

@@ -83,6 +83,7 @@ def measured_row(variant: Row, latency: Row) -> Row:
         **{key: variant[key] for key in kept},
         "mode": variant.get("mode", "max"),
         "signature": variant.get("signature", ""),
+        "multiply_adds_m": variant.get("multiply_adds_m"),
         "latency_ms": timing["latency_ms"],
         "throughput": timing["throughput"],
         "parity": variant["parity"],

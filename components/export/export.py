@@ -14,9 +14,13 @@ from components.core.bundle import Bundle, GraphInfo, Manifest, TensorInfo
 from components.core.params import Quantize
 from components.core.task import Task, TaskDataset, TrainedModel
 from components.core.tolerance import Tolerance
+from components.export.fake_quant import Simulated, plain
+from components.export.learned_ranges import Learned
 from components.export.parity import prove
 from components.export.precision import build_graphs
 from components.export.static_int8 import Judge, quantize_static
+from components.export.torch_predictor import torch_predictor
+from components.export.weight_only import quantize_weights
 
 
 def export_model(
@@ -34,7 +38,8 @@ def export_model(
     """Write graphs, assets and a manifest into the empty folder `out`, once the graphs are proven on `examples`.
 
     identity: the manifest's recipe, variant, parent, precision and runtime.
-    quantize: how int8 is made; static takes calibration examples from `train`.
+    quantize: how int8 is made; static takes calibration examples from `train`, and its ranges from a model that has
+    learned them (`quantize_aware`). In every other form such a model is the one that it is in floats.
 
     Raises:
         ProofError: a graph disagrees with the torch model beyond the tolerance.
@@ -45,14 +50,21 @@ def export_model(
         assert train is not None, "static int8 is calibrated on examples of train"
         floats = build_graphs(task, model, options, "fp32")
         judge = Judge(task, examples, assets, options.model_dump(), tolerance)
-        graphs, quantization = quantize_static(floats, quantize, train, judge)
+        learned = None
+        if isinstance(model.module, Simulated):
+            scores = task.score(torch_predictor(task, model, options, assets), examples)
+            learned = Learned(model.module.fake_quant.as_dict(), scores)
+        graphs, quantization = quantize_static(floats, quantize, train, judge, learned)
+    elif quantize is not None and quantize.method == "weight_only":
+        graphs, quantization = quantize_weights(build_graphs(task, model, options, "fp32"), quantize)
     else:
         graphs = build_graphs(task, model, options, precision)
     print(
         f"{', '.join(graphs)}: {precision}, {sum(g.ByteSize() for g in graphs.values()) / 1e6:.2f} MB; proving",
         flush=True,
     )
-    specs = task.graphs(model.module.eval(), options)
+    static = quantization.get("method") == "static"  # a model that was trained to round is that graph's original
+    specs = task.graphs((model.module if static else plain(model.module)).eval(), options)
     parity = prove(task, specs, graphs, examples, assets, options.model_dump(), tolerance)
     print(f"agreement {parity['agreement']:.1%}, largest difference {parity['max_abs_diff']}", flush=True)
     shutil.copytree(assets, out / "assets")

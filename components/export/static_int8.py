@@ -7,7 +7,7 @@ need it; layers ranked by their error; then, from all int8 on, one more layer in
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from components.evaluation.quality import relative_loss
 from components.export.calibration import Watched, watch
 from components.export.compact import compact
 from components.export.int8_forms import with_int8_forms
-from components.export.qdq import quantize_qdq
+from components.export.learned_ranges import Learned, learned_ranges
+from components.export.qdq import layers, quantize_qdq
 from components.export.saturation import HIGHEST, PairSums, pair_sums
 from components.export.sensitivity import LayerError, rank_layers
 from components.inference.predictor import predictor_class
@@ -47,27 +48,39 @@ class Judge:
 
 
 def quantize_static(
-    graphs: Mapping[str, ModelProto], quantize: Quantize, train: TaskDataset, judge: Judge
+    graphs: Mapping[str, ModelProto],
+    quantize: Quantize,
+    train: TaskDataset,
+    judge: Judge,
+    learned: Learned | None = None,
 ) -> tuple[dict[str, ModelProto], dict[str, Any]]:
     """Return the graphs in int8 and what is to be known of them, for the manifest.
 
-    graphs: float ones without loops. train: where calibration examples are drawn from.
+    graphs: float ones without loops. train: where calibration examples are drawn from. learned: of a model that was
+    trained to round; calibration then gives the few ranges it lacks, and its scores are what dev is held against.
 
     Raises:
         ModelpressError: a graph holds a loop.
     """
     formed = {name: with_int8_forms(graph) for name, graph in graphs.items()}
     watched = watch(judge.task, formed, train, judge.assets, judge.options, quantize.calibration)
-    candidates = {name: _Candidate(formed[name], watched[name], SIXTEEN_BIT in quantize.targets) for name in graphs}
+    taken = {name: learned_ranges(formed[name].graph, learned.ranges if learned else {}) for name in graphs}
+    watched = {name: replace(seen, ranges={**seen.ranges, **taken[name]}) for name, seen in watched.items()}
+    candidates = {
+        name: _Candidate(formed[name], watched[name], SIXTEEN_BIT in quantize.targets, learned is not None)
+        for name in graphs
+    }
     ranking = sorted(
         ((error, name) for name, candidate in candidates.items() for error in candidate.ranking(graphs[name])),
         key=lambda found: (-found[0].error, found[1], found[0].layer),
     )
-    quantized, tried = _fewest_in_float(candidates, ranking, judge, judge.scores(graphs))
+    expected = learned.scores if learned else judge.scores(graphs)
+    quantized, tried = _fewest_in_float(candidates, ranking, judge, expected)
     in_float = tried[-1]["in_float"]
     facts = {
         "method": "static",
         "calibration": {**quantize.calibration.model_dump(), "split": "train"},
+        "learned_ranges": sum(map(len, taken.values())),
         "ranking": [_ranked(error, name, candidates, place < in_float) for place, (error, name) in enumerate(ranking)],
         "tried": tried,
         "certificates": _certificates(quantize, candidates.values()),
@@ -80,14 +93,17 @@ def quantize_static(
 class _Candidate:
     """One graph, to be written in int8 with any of its layers in float; `reduced` layers cannot leave 16 bits."""
 
-    def __init__(self, graph: ModelProto, watched: Watched, sixteen_bits: bool) -> None:
+    def __init__(self, graph: ModelProto, watched: Watched, sixteen_bits: bool, trained_reduced: bool) -> None:
         self.graph, self.watched, self.sixteen_bits = graph, watched, sixteen_bits
+        # a model that was trained to round has learned with reduced weights
+        trained = {layer.name for layer in layers(graph.graph)} if trained_reduced else set()
         self.reduced: set[str] = set()
         self.sums: list[PairSums] = []
         unreduced = pair_sums(self.write(set()), watched.feeds)
         self.saturated_unreduced = sum(found.saturated for found in unreduced)
         if sixteen_bits:
             self.reduced = {found.layer for found in unreduced if not _has_headroom(found)}
+        self.reduced |= trained
 
     def write(self, in_float: set[str]) -> ModelProto:
         """Return the graph with all layers but these in int8."""

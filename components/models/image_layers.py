@@ -101,12 +101,3 @@ def stage_widths(width: int, depths: Sequence[int]) -> list[int]:
 def stage_strides(depths: Sequence[int]) -> list[int]:
     """Return each layer's stride: every stage but the first begins by halving the picture."""
     return [2 if stage and not layer else 1 for stage, depth in enumerate(depths) for layer in range(depth)]
-
-
-def multiply_adds(model: nn.Module, image_BHWC: Tensor) -> int:
-    """Return the multiplications with an addition that convolutions and matrix products of one forward pass take."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(image_BHWC)
-    return counter.get_total_flops() // 2  # it counts both

@@ -31,8 +31,9 @@ from components.evaluation.labelled import accuracy
 from components.inference.labels import read_labels
 from components.models.cnn import PlainCnn
 from components.models.densenet import DenseNet
-from components.models.image_layers import ImageClassifier, Trunk, multiply_adds, stage_strides, stage_widths
+from components.models.image_layers import ImageClassifier, Trunk, stage_strides, stage_widths
 from components.models.mobilenet import MobileNetV1, MobileNetV2
+from components.models.multiply_adds import multiply_adds
 from components.models.resnet import ResNet
 
 

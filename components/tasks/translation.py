@@ -23,10 +23,12 @@ from components.evaluation.bleu import bleu_signature, corpus_bleu
 from components.inference.tokenizers import BOS, EOS, PAD
 from components.models.decoding import RANKING, SEARCH, BeamBody, Finish, GreedyBody, Shrink, Start
 from components.models.fast_ops import smoothed_cross_entropy
+from components.models.multiply_adds import multiply_adds
 from components.models.rnn import RecurrentSeq2Seq
 from components.models.transformer import Transformer
 
 PerLayer = int | tuple[int, ...]
+COUNTED_TOKENS = 16  # of source and of target, in the sentence whose multiply-adds are counted
 
 
 class DataConfig(Config):
@@ -158,12 +160,19 @@ class Translation(Task):
         options = SearchOptions(**predictor.options)
         return {options.protocol: corpus_bleu(answers, examples.references(), examples.bleu_tokenizer)}
 
+    def protocols(self) -> list[SearchOptions]:
+        return [SearchOptions(beam=1), SearchOptions(beam=4)]
+
     def signature(self, examples: ParallelDataset) -> str:
         return bleu_signature(examples.bleu_tokenizer)
 
     @torch.inference_mode()
     def score_model(self, model: nn.Module, examples: ParallelDataset) -> dict[str, float]:
-        """Return `bleu_teacher_forced`: the argmax after each reference prefix, cut at the reference's length."""
+        """Return `bleu_teacher_forced`: the argmax after each reference prefix, cut at the reference's length.
+
+        And `multiply_adds_m`: millions of multiplications with an addition of one teacher-forced pass over a sentence
+        of COUNTED_TOKENS tokens on either side.
+        """
         model.eval()
         answers = []
         for start in range(0, len(examples), 100):
@@ -172,7 +181,11 @@ class Translation(Task):
             best_BT = model(source_BS, target_BT[:, :-1]).argmax(-1)
             for row, target in zip(best_BT.tolist(), target_BT.tolist(), strict=True):
                 answers.append(examples.decode_target(row[: target.index(EOS) - 1]))
-        return {"bleu_teacher_forced": corpus_bleu(answers, examples.references(), examples.bleu_tokenizer)}
+        sentence = torch.full((1, COUNTED_TOKENS), EOS)
+        return {
+            "bleu_teacher_forced": corpus_bleu(answers, examples.references(), examples.bleu_tokenizer),
+            "multiply_adds_m": multiply_adds(model, sentence, sentence) / 1e6,
+        }
 
 
 def _decode_loop(model: Any, options: SearchOptions) -> LoopSpec:

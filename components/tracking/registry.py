@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.bundle import MANIFEST, Bundle
 from components.core.config import parse_config
-from components.core.errors import ModelpressError
+from components.core.errors import ModelpressError, did_you_mean
 from components.core.files import new_folder, sha256_file
-from components.core.params import Budget
+from components.core.params import Budget, load_params
 from components.evaluation.selection import shortfalls
 from components.tracking.champion_history import Move, as_tag, live_periods, live_stack, now, read_moves
 from components.tracking.registration import BUNDLE_ARTIFACT, register_if_new
@@ -141,9 +141,18 @@ def _registered(root: Path, recipe: str) -> tuple[MlflowClient, RegisteredModel]
     try:
         return client, client.get_registered_model(recipe)
     except MlflowException:
-        raise ModelpressError(
-            f"{recipe}: nothing registered yet; `modelpress run {recipe}` registers its selection"
-        ) from None
+        raise ModelpressError(_why_unregistered(client, root, recipe)) from None
+
+
+def _why_unregistered(client: MlflowClient, root: Path, recipe: str) -> str:
+    """Return what to do about a name the registry lacks: run the recipe, or type what was meant."""
+    params = root / "params.yaml"  # a folder that only asks a registry has none
+    recipes = load_params(params).recipes.keys() if params.is_file() else set()
+    if recipe in recipes:
+        return f"{recipe}: nothing registered yet; `modelpress run {recipe}` registers its selection"
+    registered = {model.name for model in client.search_registered_models(max_results=1000)}
+    hint = did_you_mean(recipe, registered | recipes) or "; `modelpress run RECIPE` registers a recipe's selection"
+    return f"{recipe}: neither registered nor a recipe of params.yaml{hint}"
 
 
 def _version(client: MlflowClient, recipe: str, number: int) -> ModelVersion:

@@ -50,6 +50,7 @@ def fit(
     callbacks.append(
         ModelCheckpoint(checkpoints, "last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)
     )
+    model.train()  # a copy of a finished model comes in eval mode, which Lightning would keep: no dropout
     trainer = Trainer(
         max_epochs=config.epochs,
         precision=config.precision,

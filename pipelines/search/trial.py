@@ -29,6 +29,7 @@ from components.evaluation.hardware import describe
 from components.evaluation.packaging import GOLDEN
 from components.evaluation.quality import check_quality, score_splits, score_torch_model, share_of_teacher
 from components.export.export import export_model
+from components.export.fake_quant import load_ranges, save_ranges
 from components.export.torch_predictor import torch_predictor
 from components.inference import load_predictor
 from components.training.weights import load_model, save_model
@@ -92,7 +93,7 @@ class _Trial:
     def _model(self, passes: Sequence[Mapping[str, Any]]) -> TrainedModel:
         """Return the model that the first passes make of the start; each prefix is kept, so that trials share it."""
         if not passes:
-            return load_model(self.task, Path("models") / self.candidate.start, self.root)
+            return self._load(Path("models") / self.candidate.start)
         key = self._digest(passes)
         folder = self.work / "models" / key
         with FileLock(_lock(self.work, key)):
@@ -100,10 +101,16 @@ class _Trial:
                 model = self._apply(self._model(passes[:-1]), passes, key)
                 with new_folder(folder) as out:
                     save_model(model, out)
-        return load_model(self.task, folder, self.root)
+                    save_ranges(model.module, out)
+        return self._load(folder)
+
+    def _load(self, folder: Path) -> TrainedModel:
+        model = load_model(self.task, folder, self.root)
+        load_ranges(model.module, folder)
+        return model
 
     def _apply(self, model: TrainedModel, passes: Sequence[Mapping[str, Any]], key: str) -> TrainedModel:
-        teacher = load_model(self.task, Path("models") / self.name, self.root)
+        teacher = self._load(Path("models") / self.name)
         # the checkpoints of a killed trial lie under this key, and its training goes on from them
         fits = Fits(f"search-{key}", self.task, self.recipe, {"passes": passes}, self.root)
         context = fits.context(teacher)

@@ -1,4 +1,4 @@
-"""What every pass must do to a model of every task: give another that its config rebuilds, and leave its input alone.
+"""What every pass must do to a model of every task: give another that its files rebuild, and leave its input alone.
 
 A new task is covered by being in test_tasks.py, a new pass by its line in CLAIMS.
 """
@@ -15,8 +15,10 @@ from torch import nn
 
 from components.compression.context import Context
 from components.compression.passes import PASSES, parse_passes
-from components.core.config import parse_config
-from components.core.task import TaskDataset, TrainedModel
+from components.core.errors import ModelpressError
+from components.core.task import LoopSpec, Task, TaskDataset, TrainedModel
+from components.export.fake_quant import Simulated, load_ranges, save_ranges
+from components.training.weights import load_model, save_model
 from tests.conformance.test_tasks import MODELS, build, prepared
 
 __all__ = ["prepared"]  # the fixture
@@ -34,6 +36,22 @@ def kinds(model: TrainedModel) -> set[str]:
     return {group.kind for group in groups}
 
 
+def rounds(model: TrainedModel) -> bool:
+    """Return whether a model rounds, every activation within a range that it has seen."""
+    module = model.module
+    return isinstance(module, Simulated) and all(low < high for low, high in module.fake_quant.as_dict().values())
+
+
+def refusal(task: Task, model: TrainedModel, kind: str) -> str:
+    """Return what a pass says to a model that it can do nothing for, or nothing."""
+    if kind != "quantize_aware":
+        return ""
+    if any(isinstance(spec, LoopSpec) for spec in task.graphs(model.module.eval(), task.Options())):
+        return "answers by a loop, which has no static int8"
+    layers = (nn.Conv1d, nn.Conv2d, nn.Linear)
+    return "" if any(isinstance(m, layers) for m in model.module.modules()) else "no convolution and no product"
+
+
 Claim = Callable[[TrainedModel, TrainedModel], bool]  # of a model and what a pass made of it
 CLAIMS: dict[str, tuple[Callable[[TrainedModel], dict[str, Any]], Claim]] = {
     "distill": (
@@ -43,6 +61,10 @@ CLAIMS: dict[str, tuple[Callable[[TrainedModel], dict[str, Any]], Claim]] = {
     "prune": (
         lambda model: {"remove": dict.fromkeys(kinds(model), 0.5), "batches": 1, "rounds": 2, "logit": {}},
         lambda model, made: made.parameters() < model.parameters(),
+    ),
+    "quantize_aware": (
+        lambda model: {"batches": 2, "logit": {}},
+        lambda model, made: rounds(made) and not rounds(model) and made.parameters() == model.parameters(),
     ),
     "sparsify": (
         lambda model: {"fraction": 0.75},
@@ -75,7 +97,7 @@ def batches(data: TaskDataset) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", PASSES)
-def test_pass_keeps_its_claim_and_its_input(prepared: Path, name: str, kind: str) -> None:
+def test_pass_keeps_its_claim_and_its_input(prepared: Path, tmp_path: Path, name: str, kind: str) -> None:
     task, model, root = build(prepared, name)
     if kind == "prune" and not kinds(model):
         pytest.skip("none of its units can be removed")
@@ -85,12 +107,17 @@ def test_pass_keeps_its_claim_and_its_input(prepared: Path, name: str, kind: str
     train = task.dataset(root, "train")
     teacher = TrainedModel(model.config, task.build_model(model.config, root))
     context = Context(task, root, train, teacher, a_few_steps(batches), batches, lambda *_: [])
+    if words := refusal(task, model, kind):
+        with pytest.raises(ModelpressError, match=words):
+            a_pass.apply(model, context)
+        return
     made = a_pass.apply(model, context)
     assert claim(model, made)
     assert all(torch.equal(before[key], value) for key, value in model.module.state_dict().items())
-    config = parse_config(task.Model, made.config.model_dump(exclude_none=True), "model.json")
-    rebuilt = task.build_model(config, root)
-    rebuilt.load_state_dict(made.module.state_dict())
+    save_model(made, tmp_path)
+    save_ranges(made.module, tmp_path)
+    rebuilt = load_model(task, tmp_path, root).module
+    load_ranges(rebuilt, tmp_path)
     batch = next(batches(train))
     losses = [task.step(module.eval(), batch).loss for module in (made.module, rebuilt)]
     assert torch.isfinite(losses[0])

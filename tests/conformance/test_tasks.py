@@ -345,6 +345,23 @@ def test_every_graph_without_a_loop_is_made_static_int8(prepared: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_every_graph_is_made_weight_only_loops_too(prepared: Path, tmp_path: Path, name: str) -> None:
+    task, model, root = build(prepared, name)
+    options = parse_config(task.Options, TOYS[task.name].options, "options")
+    identity = {"recipe": "r", "variant": "v", "parent": "r", "precision": "int4", "runtime": "cpu"}
+    tolerance = tolerance_for("int4", {"agreement": 0.0}, "t")
+    examples, assets = task.dataset(root, "dev"), root / "assets"
+    quantize = Quantize(method="weight_only", bits=4)
+    manifest = export_model(task, model, options, examples, assets, tolerance, identity, tmp_path, quantize)
+    assert len(load_predictor(tmp_path).predict(examples.inputs()[:5])) == 5
+    weights = manifest.quantization["weights"]
+    assert weights["in_float"] < max(0.1 * weights["all"], 8000)  # biases, norms, what is too small to be worth it
+    assert set(manifest.quantization["certificates"]) == {"x86-64-vnni", "x86-64-avx2"}
+    size = sum((tmp_path / graph.file).stat().st_size for graph in manifest.graphs.values())
+    assert size < 5 / 8 * weights["all"] * 1.15 + 60_000
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_graph_specs_name_every_tensor(prepared: Path, name: str) -> None:
     task, model, _ = build(prepared, name)
     for spec in task.graphs(model.module.eval(), task.Options()):

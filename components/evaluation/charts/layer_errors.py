@@ -31,9 +31,16 @@ def _caption(facts: Mapping[str, Any]) -> str:
     return (
         "Each layer alone in int8: the root mean square by which it moves the logits, in per cent of their spread, on "
         f"examples of {calibration['split']}. {last['in_float']} of {len(facts['ranking'])} layers stay in float; what "
-        f"is lost on dev is {last['loss']:.2%}. Calibrated on {calibration['samples']} examples "
-        f"({calibration['method'].replace('_', '-')}). Exact on: {certified}."
+        f"is lost on dev is {last['loss']:.2%}. {_origin(facts)} Exact on: {certified}."
     )
+
+
+def _origin(facts: Mapping[str, Any]) -> str:
+    """Return where the ranges of activations come from."""
+    if learned := facts.get("learned_ranges"):
+        return f"{learned} ranges are those that the model was trained to round within."
+    calibration = facts["calibration"]
+    return f"Calibrated on {calibration['samples']} examples ({calibration['method'].replace('_', '-')})."
 
 
 def _bars(ranking: Sequence[Mapping[str, Any]]) -> str:

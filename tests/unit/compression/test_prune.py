@@ -7,6 +7,7 @@ import torch
 
 from components.compression.prune import shrink
 from components.core.task import TrainedModel
+from components.models.multiply_adds import multiply_adds
 from components.models.transformer import Transformer
 from components.tasks.translation import ModelConfig
 
@@ -43,3 +44,5 @@ def test_shrunk_model_equals_the_silenced_one() -> None:
             small.module.eval()(source, target), model.module(source, target), rtol=1e-4, atol=1e-4
         )
     assert small.parameters() < model.parameters()
+    sentence = torch.full((1, 16), 5)
+    assert multiply_adds(small.module, sentence, sentence) < 0.7 * multiply_adds(model.module, sentence, sentence)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from components.compression.prune import Prune, shrink
 from components.core.config import parse_config
 from components.core.task import TrainedModel
-from components.models.image_layers import multiply_adds
+from components.models.multiply_adds import multiply_adds
 from components.models.pruning_groups import PruningGroup
 from components.tasks.image_classification import TASK, ModelConfig
 from tests.unit.compression.image_toy import ARCHITECTURES, Fitted, context, lively, pictures, write_facts

@@ -95,3 +95,41 @@ def test_parsed_values_are_frozen() -> None:
     params = parse_config(Params, tiny_params(DIGESTS), "")
     with pytest.raises(Exception, match="frozen"):
         params.recipes["tiny"].task = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("precision", "block", "expected"),
+    [
+        ("int8", {"method": "weight_only", "bits": 4}, "precision: int8, but weights are made in 4 bits"),
+        ("int4", {"method": "static"}, "int4 is quantize: {method: weight_only, bits: 4}"),
+        ("int4", None, "int4 is quantize: {method: weight_only, bits: 4}"),
+        ("fp16", {"method": "weight_only"}, "precision is fp16; leave one out"),
+        ("int8", {"method": "static", "block": 64}, "block: is of method weight_only, but method is static"),
+        ("int8", {"method": "weight_only", "block": 33}, "variants.tiny-int8.quantize.block"),
+        ("int8", {"method": "weight_only", "activations": "int8"}, "not known to be exact on x86-64-avx2"),
+    ],
+)
+def test_quantize_block_that_contradicts_itself_is_refused(
+    tmp_path: Path, precision: str, block: object, expected: str
+) -> None:
+    values = copy.deepcopy(tiny_params(DIGESTS))
+    values["variants"]["tiny-int8"] |= {"precision": precision, "quantize": block}
+    with pytest.raises(ConfigError, match=r"variants\.tiny-int8") as error:
+        load_params(write(tmp_path, values))
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("precision", "block"),
+    [
+        ("int4", {"method": "weight_only", "bits": 4, "block": 64, "activations": "int8"}),
+        ("int8", {"method": "weight_only", "activations": "int8", "targets": ["x86-64-vnni"]}),
+        ("int8", {"method": "weight_only"}),
+    ],
+)
+def test_weight_only_is_taken_at_either_precision(tmp_path: Path, precision: str, block: object) -> None:
+    values = copy.deepcopy(tiny_params(DIGESTS))
+    values["variants"]["tiny-int8"] |= {"precision": precision, "quantize": block}
+    quantize = load_params(write(tmp_path, values)).variants["tiny-int8"].quantize
+    assert quantize is not None
+    assert quantize.method == "weight_only"

@@ -24,7 +24,7 @@ ABOUT = {
 }
 
 
-def card(figures: dict | None = None, **lineage) -> str:
+def card(figures: dict | None = None, quantization: dict | None = None, **lineage) -> str:
     parity = {"max_abs_diff": 2e-6, "agreement": 0.998, "grid": [[1, 4], [2, 4]], "tolerance": {"agreement": 0.5}}
     manifest = Manifest(
         "translation",
@@ -38,6 +38,7 @@ def card(figures: dict | None = None, **lineage) -> str:
         {},
         3_000_000,
         parity,
+        quantization=quantization or {},
         lineage=lineage,
     )
     return model_card(manifest, figures or variant("toy-int8", 37.1234, 3.25), RECIPE)
@@ -90,3 +91,25 @@ def test_licence_is_not_made_up_when_the_data_states_none() -> None:
     text = card()
     assert yaml.safe_load(text.split("---")[1])["license"] == "other"
     assert "licence: not stated" in text
+
+
+def test_card_of_static_int8_says_where_its_scales_come_from() -> None:
+    layers = [{"precision": "int8"}, {"precision": "float"}]
+    facts = {"method": "static", "ranking": layers, "calibration": {"samples": 77}, "certificates": {"x": {}}}
+    assert "1 of 2 layers compute in 8-bit integers, with scales found on 77 training" in card(quantization=facts)
+    text = card(quantization={**facts, "learned_ranges": 5})
+    assert "with scales that the model was trained with" in text
+
+
+def test_card_of_weight_only_says_what_has_few_bits_and_where_it_is_exact() -> None:
+    facts = {"method": "weight_only", "bits": 4, "block": 32, "activations": "float"}
+    text = card(quantization={**facts, "certificates": {"x86-64-vnni": {}}})
+    assert "Weights have 4 bits and a scale for each 32 at most, activations are floats" in text
+    assert "Certified to compute exactly on: x86-64-vnni." in text
+
+
+def test_card_counts_the_models_own_multiply_adds_where_the_task_does() -> None:
+    assert "parameters, 12.35 million multiply-adds an input." in card(
+        variant("toy-int8", 37.0, 3.25, multiply_adds_m=12.3456)
+    )
+    assert "multiply-adds" not in card(variant("toy-int8", 37.0, 3.25, multiply_adds_m=None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.core.errors import ProofError
+from components.core.errors import ModelpressError, ProofError
 from components.core.task import Metric
 from components.core.tolerance import tolerance_for
 from components.evaluation.quality import check_quality, share_of_teacher
@@ -38,6 +38,11 @@ def test_score_may_shrink_by_the_tolerance_and_grow_freely(value: float, passes:
 def test_share_of_the_teacher_is_below_one_when_the_variant_is_worse() -> None:
     assert share_of_teacher(ACCURACY, dev(accuracy=81.0), dev(accuracy=90.0)) == ("accuracy", 0.9)
     assert share_of_teacher(MSE, dev(mse=0.5, mae=0.1), dev(mse=0.4, mae=0.1)) == ("mse", 0.8)
+
+
+def test_protocol_the_teacher_was_not_scored_under_is_a_clear_error() -> None:
+    with pytest.raises(ModelpressError, match=r"^bleu_beam8: the teacher has no such score .* `dvc repro -f -s train@"):
+        share_of_teacher(Metric("bleu"), dev(bleu_beam8=40.0), dev(bleu_beam4=40.0))
 
 
 def test_only_the_same_protocol_is_compared() -> None:

@@ -34,7 +34,7 @@ def selection(**changes) -> dict:
     variants = [
         variant(NAMES[0], 38.0, 29.4),
         variant(NAMES[1], 37.9, 8.1, precision="int8"),
-        variant(NAMES[2], 37.0, 3.3, precision="int8", parent="toy-student"),
+        variant(NAMES[2], 37.0, 3.3, precision="int8", parent="toy-student", multiply_adds_m=98.765),
     ]
     timings = latency(dict(zip(NAMES, (17.0, 8.0, 3.4), strict=True)))
     return select("toy", Budget(max_size_mb=5, max_p50_ms=40, min_quality=0.95), variants, timings) | changes
@@ -81,12 +81,14 @@ def test_page_is_whole_in_itself_and_shows_every_part(tmp_path: Path) -> None:
         "3.30",
         "8.9× smaller",
         "nrefs:1|tok:none",
+        "1,000,000 parameters · 98.77 M multiply-adds",
         "Toy CPU",
         "猫です。",
         "train loss",
         "ab",
     ]:
         assert part in text
+    assert text.count("M multiply-adds") == 1  # the others' task does not count them
     assert "1 of 2 answers of the chosen variant are exactly the teacher's" in re.sub(r"\s+", " ", text)
 
 

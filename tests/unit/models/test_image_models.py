@@ -16,11 +16,11 @@ from components.models.image_layers import (
     ConvNorm,
     ImageClassifier,
     Trunk,
-    multiply_adds,
     stage_strides,
     stage_widths,
 )
 from components.models.mobilenet import InvertedResidual, MobileNetV1, MobileNetV2, Separable
+from components.models.multiply_adds import multiply_adds
 from components.models.resnet import BasicBlock, ResNet
 from components.tasks.image_classification import TASK, ModelConfig
 

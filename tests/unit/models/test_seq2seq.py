@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from components.models.multiply_adds import multiply_adds
 from components.models.rnn import RecurrentSeq2Seq
 from components.models.transformer import Transformer
 
@@ -80,3 +81,22 @@ def test_hypotheses_of_one_source_share_its_constants(name: str) -> None:
         copies = source.repeat_interleave(beams, 0)
         apart, _ = model.advance(token, torch.tensor(0), *model.begin(copies, 1), 1)
     torch.testing.assert_close(together, apart)
+
+
+def test_multiply_adds_of_a_transformer_are_those_of_the_formula() -> None:
+    source, target, width, head, words = 6, 5, 32, 8, 40
+    encoder = sum(4 * source * width * h * head + 2 * source**2 * h * head for h in (4, 2)) + 2 * source * width * 64
+    own = sum(4 * target * width * h * head + 2 * target**2 * h * head for h in (3, 1)) + 2 * target * width * 64
+    across = sum(2 * (source + target) * width * h * head + 2 * source * target * h * head for h in (2, 4))
+    counted = multiply_adds(transformer().eval(), torch.full((1, source), 5), torch.full((1, target), 5))
+    assert counted == encoder + own + across + target * width * words
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("gru", 3), ("lstm", 4)])
+def test_multiply_adds_of_a_recurrence_are_those_of_the_formula(cell: str, gates: int) -> None:
+    source, target, width, hidden, words = 6, 5, 16, 32, 40
+    encoder = 2 * source * gates * width * (width + width) + hidden * hidden
+    decoder = target * gates * hidden * (width + hidden)
+    attention = source * hidden * hidden + 2 * source * target * hidden + target * 2 * hidden * width
+    counted = multiply_adds(models()[f"{cell}-1"].eval(), torch.full((1, source), 5), torch.full((1, target), 5))
+    assert counted == encoder + decoder + attention + target * width * words

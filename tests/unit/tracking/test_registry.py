@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from components.core.bundle import SIGNATURE, Bundle
 from components.core.errors import ModelpressError
-from components.core.files import read_json, write_json
+from components.core.files import read_json, write_json, write_text
 from components.core.params import Budget
 from components.tracking.registry import (
     download_bundle,
@@ -19,8 +20,17 @@ from components.tracking.registry import (
     versions,
 )
 from components.tracking.store import connect, tracking_uri
+from tests.unit.tracking.conftest import BUDGET
 
 RECIPE = "tiny"
+
+
+def write_recipe(root: Path, name: str) -> None:
+    recipe = {"task": "toy", "dataset": "toys", "data": {}, "model": {}, "train": {}, "budget": BUDGET}
+    toys = {"source": {"kind": "generated"}, "split": {}}
+    variant = {"recipe": name, "from": name, "precision": "fp32"}
+    params = {"datasets": {"toys": toys}, "recipes": {name: recipe}, "variants": {f"{name}-fp32": variant}}
+    write_text(root / "params.yaml", yaml.safe_dump(params))
 
 
 def live_versions(root: Path) -> list[int]:
@@ -176,9 +186,27 @@ def test_promotion_is_refused_when_an_error_grew_beyond_the_tolerance(root, sele
     assert live_versions(root) == [2 if allowed else 1]
 
 
+@pytest.mark.parametrize(
+    "act", [versions, promote, rollback, lambda root, name: download_bundle(root, f"models:/{name}/1")]
+)
+def test_misspelt_recipe_is_told_the_registered_one_or_the_one_in_params_yaml(root: Path, select_bundle, act) -> None:
+    select_bundle()
+    register_if_new(root, RECIPE)
+    write_recipe(root, "never-registered")
+    with pytest.raises(ModelpressError, match=r"^tinny: neither registered nor .*, did you mean tiny\?$"):
+        act(root, "tinny")
+    with pytest.raises(ModelpressError, match=r", did you mean never-registered\?$"):
+        act(root, "never-registred")
+    with pytest.raises(ModelpressError, match="`modelpress run never-registered` registers"):
+        act(root, "never-registered")
+
+
 def test_errors_name_the_next_command_when_there_is_nothing_to_act_on(root: Path, select_bundle) -> None:
     with pytest.raises(ModelpressError, match=r"selection\.json"):
         register_if_new(root, RECIPE)
+    with pytest.raises(ModelpressError, match=r"nor a recipe of params\.yaml; `modelpress run RECIPE` registers"):
+        promote(root, RECIPE)
+    write_recipe(root, RECIPE)
     with pytest.raises(ModelpressError, match="`modelpress run tiny`"):
         promote(root, RECIPE)
     select_bundle()

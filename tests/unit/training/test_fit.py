@@ -109,6 +109,14 @@ def test_training_learns_and_its_curve_counts_steps(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
 
 
+def test_a_finished_model_trains_with_dropout_again(tmp_path: Path) -> None:
+    fresh, _ = run(tmp_path / "fresh")
+    model = Net().eval()
+    fit(model, step, Points(0), Points(1), TrainConfig(**BASE), tmp_path / "finished")  # type: ignore[arg-type]
+    assert not model.training
+    assert all(torch.equal(weight, fresh[name]) for name, weight in model.state_dict().items())
+
+
 def test_one_way_to_batch_is_demanded() -> None:
     with pytest.raises(ValueError, match="one of tokens_per_batch and batch_size"):
         TrainConfig(**{**BASE, "batch_size": 3})

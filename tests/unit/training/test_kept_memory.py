@@ -9,13 +9,15 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys
+import ctypes, resource, sys
 import torch
 from components.training.kept_memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 torch.set_num_threads(1)
+PR_SET_THP_DISABLE = 41  # huge pages come as the kernel has them at hand: 8 MB would be 4 faults or 2,000
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 def fill():
     for block in [torch.ones(2_000_000) for _ in range(32)]:  # 8 MB each: more than malloc keeps of its own accord
