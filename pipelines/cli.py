@@ -58,6 +58,33 @@ def run(
 
 
 @app.command()
+def search(
+    recipe: Recipe,
+    max_size: Annotated[str | None, typer.Option(metavar="300KB", help="Bytes of graphs and assets.")] = None,
+    max_p50: Annotated[str | None, typer.Option(metavar="1.5ms", help="Median latency at batch 1.")] = None,
+    min_quality: Annotated[str | None, typer.Option(metavar="0.99", help="Share of the teacher's quality.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="All in all, those of an interrupted search included.")] = 40,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time; each gets its share of the cores.")] = 1,
+    max_time: Annotated[str | None, typer.Option(metavar="30min", help="Begin no trial after it.")] = None,
+) -> None:
+    """Search sizes, sparsity and precision together for the best variant within a budget; the recipe's where left out.
+
+    Only dev is looked at. Killed, it goes on where it was. Exit code 1: nothing fits, the nearest miss is named.
+
+    Example: modelpress search tatoeba-transformer --max-size 3MB --max-p50 20ms --min-quality 0.97 --jobs 2
+    """
+    from pipelines.run_command import load_checked_params
+    from pipelines.search.command import options_of
+    from pipelines.search.command import search as run_search
+
+    root, console = Path.cwd(), Console()
+    with console.status("Checking params.yaml"):
+        params = load_checked_params(root)
+    options = options_of(params, recipe, max_size, max_p50, min_quality, trials, jobs, max_time)
+    raise typer.Exit(run_search(root, options, params, console))
+
+
+@app.command()
 def status(recipes: Recipes = None) -> None:
     """Show which stages are fresh, which are stale and why, and the figures of the last run.
 

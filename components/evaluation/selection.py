@@ -36,27 +36,41 @@ def select(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row) -
     Raises:
         ModelpressError: no variant meets the budget, or one was not measured.
     """
-    rows = [_row(variant, latency) for variant in variants]
-    frontier = {row["variant"] for row in pareto_frontier(rows)}
+    rows = [measured_row(variant, latency) for variant in variants]
     within = [row for row in rows if not shortfalls(row, budget)]
     if not within:
         raise ModelpressError(_nobody_meets(recipe, budget, rows))
-    chosen = _best(within)
+    chosen = best(within)
+    reason = _reason(chosen, within, rows, budget)
+    return selection_of(recipe, budget, variants, latency, chosen["variant"], reason, met=True)
+
+
+def selection_of(
+    recipe: str, budget: Budget, variants: Sequence[Row], latency: Row, chosen: str, reason: str, met: bool
+) -> dict[str, Any]:
+    """Return the content of selection.json for a choice; met: whether the chosen variant is within the budget."""
+    rows = [measured_row(variant, latency) for variant in variants]
+    frontier = {row["variant"] for row in pareto_frontier(rows)}
     return {
         "recipe": recipe,
-        "selected": chosen["variant"],
-        "reason": _reason(chosen, within, rows, budget),
-        "met": True,
+        "selected": chosen,
+        "reason": reason,
+        "met": met,
         "budget": budget.model_dump(),
         "hardware": latency["hardware"],
         "threads": latency["threads"],
-        "unit": latency["variants"][chosen["variant"]]["unit"],
+        "unit": latency["variants"][chosen]["unit"],
         "teacher_quality": variants[0].get("teacher_quality", {}),
         "variants": [{**row, "on_frontier": row["variant"] in frontier} for row in rows],
     }
 
 
-def _row(variant: Row, latency: Row) -> Row:
+def measured_row(variant: Row, latency: Row) -> Row:
+    """Return a variant's figures with its timings.
+
+    Raises:
+        ModelpressError: it was not measured.
+    """
     name = variant["variant"]
     if name not in latency["variants"]:
         raise ModelpressError(
@@ -139,11 +153,12 @@ def _signed_quality(row: Row) -> float:
 
 
 def _ties(rows: Sequence[Row]) -> list[Row]:
-    best = max(_signed_quality(row) for row in rows)
-    return [row for row in rows if _signed_quality(row) >= best - TIE * abs(best)]
+    top = max(_signed_quality(row) for row in rows)
+    return [row for row in rows if _signed_quality(row) >= top - TIE * abs(top)]
 
 
-def _best(rows: Sequence[Row]) -> Row:
+def best(rows: Sequence[Row]) -> Row:
+    """Return the fastest of the rows that tie for the best quality."""
     return min(_ties(rows), key=lambda row: (p50_of(row), row["size_bytes"], row["variant"]))
 
 
@@ -156,11 +171,11 @@ def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Bud
         return f"The only one of {len(rows)} variants {limits}: {result}."
     if not rivals:
         return f"Best quality of the {len(within)} variants (of {len(rows)}) {limits}: {result}."
-    best = max(rivals, key=_signed_quality)
+    rival = max(rivals, key=_signed_quality)
     return (
         f"Fastest of the {len(rivals) + 1} variants {limits} within {TIE:.1%} of the best quality: {result}, "
-        f"at {p50_of(chosen):.2f} ms; {best['variant']} reaches {quality_text(quality_of(best))} "
-        f"at {p50_of(best):.2f} ms."
+        f"at {p50_of(chosen):.2f} ms; {rival['variant']} reaches {quality_text(quality_of(rival))} "
+        f"at {p50_of(rival):.2f} ms."
     )
 
 
@@ -172,9 +187,14 @@ def budget_in_words(budget: Budget) -> str:
     )
 
 
+def nearest_miss(rows: Sequence[Row], budget: Budget) -> Row:
+    """Return the row whose misses, each as a share of its limit, are least together."""
+    return min(rows, key=lambda row: (sum(miss.relative for miss in shortfalls(row, budget)), row["variant"]))
+
+
 def _nobody_meets(recipe: str, budget: Budget, rows: Sequence[Row]) -> str:
     missed = {row["variant"]: shortfalls(row, budget) for row in rows}
-    nearest = min(missed, key=lambda name: (sum(miss.relative for miss in missed[name]), name))
+    nearest = nearest_miss(rows, budget)["variant"]
     problems = [f"nearest is {nearest}: {', '.join(miss.text for miss in missed[nearest])}"]
     for limit in Budget.model_fields:
         misses = {name: miss for name, found in missed.items() for miss in found if miss.limit == limit}

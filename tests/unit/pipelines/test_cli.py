@@ -16,7 +16,8 @@ from pipelines.cli import _inputs, _printable, app
 from tests.workspace import REPOSITORY
 
 COMMANDS = [
-    "run", "status", "clean", "report", "ui", "predict", "schedule", "promote", "rollback", "versions", "serve",
+    "run", "search", "status", "clean", "report", "ui", "predict", "schedule", "promote", "rollback", "versions",
+    "serve",
     "sign", "verify", "pack", "unpack", "export-triton", "export-web", "export-edge",
 ]  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""`modelpress search`: which student, pruned how far, at which precision, is best within a budget (docs/search.md)."""

@@ -1,0 +1,260 @@
+"""What a search may try: students' sizes, what is pruned and how far, and the form a graph is exported in.
+
+Nothing is declared for it. Sizes are the model options of which a smaller value makes fewer parameters; kinds of units
+are those the teacher says can be removed; forms are those `variants` offers. How a student is trained, how the graph
+answers and what it may lose are taken from the recipe's hand-written students and variants, where there are some.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.core.config import parse_config
+from components.core.errors import ConfigError
+from components.core.params import Params, Recipe, Variant
+
+# A variant's form by the name a trial gives it; one that this version of `variants` refuses is not offered.
+FORMS: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32"},
+    "fp16": {"precision": "fp16"},
+    "int8": {"precision": "int8"},
+    "int8-static": {"precision": "int8", "quantize": {"method": "static"}},
+    "int8-weights": {"precision": "int8", "quantize": {"method": "weight_only", "bits": 8}},
+    "int4-weights": {"precision": "int4", "quantize": {"method": "weight_only", "bits": 4}},
+}
+# Static int8 leaves as few layers in float as hold this loss: each value is another mixture of precisions.
+QUALITY_DROPS = (0.003, 0.01, 0.03)
+FRACTIONS = (0.75, 0.5, 0.375, 0.25, 0.125)  # of the teacher's widths
+REMOVALS = (0.0, 0.25, 0.5)
+LOGIT = {"temperature": 2.0, "alpha": 0.5}
+FINE_TUNING = 4  # a pruned network is trained for a quarter of the teacher's epochs at a quarter of its rate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one trial makes: passes applied to models/<start>, and the variant (but for its recipe and parent)."""
+
+    start: str
+    passes: list[dict[str, dict[str, Any]]]
+    variant: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """The same text for the same candidate."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def __str__(self) -> str:
+        steps = [_pass_in_words(name, block) for step in self.passes for name, block in step.items()]
+        quantize = self.variant.get("quantize") or {}
+        form = " ".join(filter(None, [self.variant["precision"], str(quantize.get("method", "")).replace("_", "-")]))
+        if quantize.get("method") == "static":
+            drop = self.variant.get("tolerance", {}).get("quality_drop")
+            form += f", at most {drop:.1%} lost" if drop is not None else ""
+        return "; ".join([*(steps or [self.start]), form])
+
+
+def _pass_in_words(name: str, block: Mapping[str, Any]) -> str:
+    if name == "distill":
+        return " ".join(["distill", *(f"{key} {value}" for key, value in block["model"].items())])
+    if name == "prune":
+        return " ".join(["prune", *(f"{kind} {share:g}" for kind, share in block["remove"].items())])
+    return name
+
+
+@dataclass(frozen=True)
+class Space:
+    """Values by parameter, the teacher's own first; a point is the index of a value for each parameter.
+
+    sizes: model options. removals: kinds of units and which share of them goes. forms: parts of a variant by name;
+    drops: what static int8 may lose. distill, prune: the passes' blocks, but for `model` and `remove`.
+    """
+
+    recipe: str
+    sizes: Mapping[str, list[Any]]
+    removals: Mapping[str, list[float]]
+    forms: Mapping[str, dict[str, Any]]
+    drops: list[float]
+    distill: Mapping[str, Any]
+    prune: Mapping[str, Any]
+
+    def choices(self) -> dict[str, Sequence[Any]]:
+        """Return the values of each parameter that has more than one."""
+        every: dict[str, Sequence[Any]] = {
+            **{f"model.{key}": values for key, values in self.sizes.items()},
+            **{f"remove.{kind}": values for kind, values in self.removals.items()},
+            "form": list(self.forms),
+        }
+        if "int8-static" in self.forms:
+            every["quality_drop"] = self.drops
+        return {name: values for name, values in every.items() if len(values) > 1}
+
+    def candidate(self, point: Mapping[str, int]) -> Candidate:
+        """Return what a point stands for; several points may stand for the same."""
+        sizes = {key: values[point.get(f"model.{key}", 0)] for key, values in self.sizes.items()}
+        remove = {kind: values[point.get(f"remove.{kind}", 0)] for kind, values in self.removals.items()}
+        form = list(self.forms)[point.get("form", 0)]
+        variant = self.forms[form]
+        if form == "int8-static":
+            drop = self.drops[point.get("quality_drop", 0)]
+            variant = {**variant, "tolerance": {**variant.get("tolerance", {}), "quality_drop": drop}}
+        passes = []
+        smaller = {key: size for key, size in sizes.items() if size != self.sizes[key][0]}
+        if smaller:
+            passes.append({"distill": {**self.distill, "model": {**self.distill["model"], **smaller}}})
+        if any(remove.values()):
+            gone = {kind: share for kind, share in remove.items() if share}
+            passes.append({"prune": {"remove": gone, **self.prune}})
+        return Candidate(self.recipe, passes, variant)
+
+    def point(self, passes: Sequence[Mapping[str, Mapping[str, Any]]], variant: Variant) -> dict[str, int]:
+        """Return the point nearest to a hand-written variant, by which the search learns from it."""
+        found: dict[str, Any] = {}
+        for step in passes:
+            for name, block in step.items():
+                if name == "distill":
+                    found.update({f"model.{key}": value for key, value in block["model"].items()})
+                elif name == "prune":
+                    found.update({f"remove.{kind}": share for kind, share in block["remove"].items()})
+        found["form"] = form_of(variant)
+        found["quality_drop"] = variant.tolerance.get("quality_drop", self.drops[0])
+        return {
+            name: list(values).index(_plain(found[name])) if _plain(found.get(name)) in values else 0
+            for name, values in self.choices().items()
+        }
+
+
+def form_of(variant: Variant) -> str:
+    """Return the name of a variant's form."""
+    wanted = (variant.precision, variant.quantize.method if variant.quantize else None)
+    forms = {(part["precision"], part.get("quantize", {}).get("method")): name for name, part in FORMS.items()}
+    return forms.get(wanted, forms.get((variant.precision, None), "fp32"))  # `method: dynamic` is int8 as it is
+
+
+def describe_space(params: Params, name: str, prepared: Path) -> Space:
+    """Return the space of a recipe whose teacher and prepared data are there. Imports torch."""
+    from components.core.task import GraphSpec, load_task
+    from components.training.weights import load_model
+
+    recipe = params.recipes[name]
+    task = load_task(recipe.task)
+    teacher = load_model(task, Path("models") / name, prepared)
+    written = [step for student in params.students.values() if student.recipe == name for step in student.passes]
+    distills = [step["distill"] for step in written if "distill" in step]
+    prunes = [step["prune"] for step in written if "prune" in step and step["prune"].get("criterion") != "threshold"]
+
+    def parameters(changes: Mapping[str, Any]) -> int:
+        config = parse_config(task.Model, {**teacher.config.model_dump(), **changes}, f"recipes.{name}.model")
+        return sum(parameter.numel() for parameter in task.build_model(config, prepared).parameters())
+
+    sizes = size_options(teacher.config.model_dump(), parameters)
+    for key, values in sizes.items():
+        sizes[key] = _with(values, [_plain(block["model"][key]) for block in distills if key in block["model"]])
+    groups = getattr(teacher.module, "pruning_groups", list)
+    removals = {
+        kind: sorted({*REMOVALS, *(block["remove"][kind] for block in prunes if kind in block["remove"])})
+        for kind in sorted({group.kind for group in groups()})  # type: ignore[operator]
+    }
+    variants = list(params.variants_of(name).values())
+    plain = parse_config(task.Options, variants[0].options, f"variants.{name}.options")
+    has_loop = not all(isinstance(spec, GraphSpec) for spec in task.graphs(teacher.module, plain))
+    forms = dict(_forms(variants, static=not has_loop))
+    drops = {drop for v in variants if form_of(v) == "int8-static" and (drop := v.tolerance.get("quality_drop"))}
+    distill = distills[0] if distills else {"logit": LOGIT, "model": {}}
+    return Space(
+        recipe=name,
+        sizes=sizes,
+        removals=removals,
+        forms=forms,
+        drops=sorted({*QUALITY_DROPS, *drops}),
+        distill={**distill, "model": {k: v for k, v in distill["model"].items() if k not in sizes}},
+        prune={k: v for k, v in (prunes[0] if prunes else _fine_tuned(recipe)).items() if k != "remove"},
+    )
+
+
+def size_options(model: Mapping[str, Any], parameters: Any) -> dict[str, list[Any]]:
+    """Return {option: its value, then smaller ones} for each option of which a smaller value makes fewer parameters.
+
+    model: all options of the teacher. parameters: how many the network has with some options changed; raises
+    ConfigError where the task refuses them.
+    """
+    whole, found = parameters({}), {}
+    for key, value in model.items():
+        smaller = smaller_values(_plain(value))
+        try:
+            if smaller and parameters({key: smaller[-1]}) < whole:
+                found[key] = [_plain(value), *smaller]
+        except ConfigError:  # the task knows no smaller value
+            continue
+    return found
+
+
+def smaller_values(value: Any) -> list[Any]:
+    """Return smaller widths (in steps of 8) or counts, largest first; of a list, one number for each of its own."""
+    if isinstance(value, list) and value and all(isinstance(number, int) for number in value):
+        if max(value) < 16:  # layers of each stage
+            fewer = [[max(n - step, min(n, 1)) for n in value] for step in range(1, max(value))]
+        else:
+            fewer = [[_width(n * share) for n in value] for share in FRACTIONS]
+        return [numbers for i, numbers in enumerate(fewer) if numbers != value and numbers not in fewer[:i]]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 2:
+        return []
+    if value < 16:
+        numbers = set(range(1, value)) if value <= 4 else {max(1, round(value * share)) for share in FRACTIONS}
+    else:
+        numbers = {_width(value * share) for share in FRACTIONS}
+    return sorted((number for number in numbers if number < value), reverse=True)
+
+
+def _with(values: list[Any], more: Sequence[Any]) -> list[Any]:
+    """Return the values with those of hand-written students, smaller ones further back; the first stays the first."""
+    new = [value for i, value in enumerate(more) if value not in values and value not in more[:i]]
+    return [values[0], *sorted([*values[1:], *new], key=_magnitude, reverse=True)]
+
+
+def _width(number: float) -> int:
+    return max(8, 8 * round(number / 8))
+
+
+def _magnitude(value: Any) -> int:
+    return sum(value) if isinstance(value, list) else int(value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _forms(variants: Sequence[Variant], static: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each form with the hand-written variants' options and, where one has the form, its tolerance."""
+    shared = {"runtime": "cpu", "options": variants[0].options}
+    for name, form in FORMS.items():
+        if name == "int8-static" and not static:  # calibration reaches into no loop
+            continue
+        alike = [variant for variant in variants if form_of(variant) == name]
+        part = {**form, **shared, **({"tolerance": alike[0].tolerance} if alike and alike[0].tolerance else {})}
+        try:
+            variant = parse_config(Variant, {"recipe": "x", "from": "x", **part}, "variants")
+        except ConfigError:
+            continue
+        yield name, variant_part(variant)
+
+
+def variant_part(variant: Variant) -> dict[str, Any]:
+    """Return a variant as params.yaml states it, without recipe, parent and what is the default."""
+    return variant.model_dump(exclude_defaults=True, exclude={"recipe", "parent"}, mode="json")
+
+
+def _fine_tuned(recipe: Recipe) -> dict[str, Any]:
+    train = recipe.train
+    return {
+        "logit": LOGIT,
+        "train": {
+            "epochs": math.ceil(train["epochs"] / FINE_TUNING),
+            "learning_rate": train["learning_rate"] / FINE_TUNING,
+            "warmup_steps": train.get("warmup_steps", 0) // FINE_TUNING,
+        },
+    }

@@ -1,0 +1,135 @@
+"""`modelpress search` over the toy of tests/workspace.py: killed half-way, gone on with, and what it ends with."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from components.core.files import read_json
+from components.evaluation.selection import p50_of, quality_of
+from tests.workspace import make_workspace, workspace_environment
+
+SEARCH = [sys.executable, "-m", "pipelines.cli", "search", "tiny", "--max-size", "1MB", "--max-p50", "10s",
+          "--min-quality", "0", "--trials", "6", "--jobs", "2"]  # fmt: skip
+HAND_WRITTEN = ("tiny-fp32", "tiny-student-int8")
+ENDED = re.compile(r"^(tiny-\S+|trial-\d+): .*?: ")
+pytestmark = pytest.mark.timeout(1500)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("search") / "workspace", variants=HAND_WRITTEN)
+
+
+@pytest.fixture(scope="module")
+def killed(root: Path) -> list[str]:
+    """Start a search, kill it with SIGKILL once three trials have ended; return their lines."""
+    process = subprocess.Popen(
+        SEARCH, cwd=root, env=workspace_environment(root), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    ended, seen = [], []
+    for line in process.stdout:
+        seen.append(line)
+        if ENDED.match(line):
+            ended.append(line)
+        if len(ended) == 3:
+            workers = psutil.Process(process.pid).children(recursive=True)
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.wait()
+    assert len(ended) == 3, "".join(seen)
+    time.sleep(3)
+    left = [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+    assert not left, "its workers end with it"
+    return ended
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, killed: list[str]) -> str:
+    done = subprocess.run(
+        SEARCH, cwd=root, env=workspace_environment(root), capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def results(root: Path) -> dict[str, object]:
+    return dict(read_json(root / ".modelpress" / "search" / "tiny" / "search.json"))
+
+
+def test_a_killed_search_goes_on_and_repeats_no_finished_trial(root: Path, killed: list[str], finished: str) -> None:
+    assert "trials ended before; going on from there" in finished
+    before = [ENDED.match(line)[1] for line in killed]  # type: ignore[index]
+    after = [found[1] for line in finished.splitlines() if (found := ENDED.match(line))]
+    assert not set(before) & set(after)
+    trials = results(root)["trials"]
+    assert len(trials) == 6  # type: ignore[arg-type]
+    candidates = {str((t["start"], t["passes"], t["variant"])) for t in trials}  # type: ignore[attr-defined]
+    assert len(candidates) == 6
+
+
+def test_its_frontier_dominates_or_equals_every_hand_written_variant(root: Path, finished: str) -> None:
+    rows = results(root)["selection"]["variants"]  # type: ignore[index]
+    frontier = [row for row in rows if row["on_frontier"]]
+    by_name = {row["variant"]: row for row in rows}
+    for name in HAND_WRITTEN:
+        mine = by_name[name]
+        assert any(
+            quality_of(row) >= quality_of(mine)
+            and p50_of(row) <= p50_of(mine)
+            and row["size_bytes"] <= mine["size_bytes"]
+            for row in frontier
+        )
+
+
+def test_it_looks_at_dev_alone(root: Path, finished: str) -> None:
+    assert all(set(row["quality"]) == {"dev"} for row in results(root)["selection"]["variants"])  # type: ignore[index]
+    test_inputs = set((root.parent / f"{root.name}-mirror" / "tiny-pairs" / "test.en").read_text().splitlines())
+    dev_inputs = set((root.parent / f"{root.name}-mirror" / "tiny-pairs" / "dev.en").read_text().splitlines())
+    golden = list((root / ".modelpress" / "search" / "tiny" / "work" / "graphs").glob("*/golden.json"))
+    assert golden
+    for path in golden:
+        inputs = {example["input"] for example in read_json(path)["examples"]}
+        assert inputs <= dev_inputs
+        assert not inputs & (test_inputs - dev_inputs)
+
+
+def test_a_found_block_pasted_into_params_yaml_makes_the_quality_the_search_saw(root: Path, finished: str) -> None:
+    found = results(root)
+    trials = {trial["trial"]: trial for trial in found["trials"]}  # type: ignore[attr-defined]
+    rows = [row for row in found["selection"]["variants"] if trials[row["variant"]]["passes"]]  # type: ignore[index]
+    assert rows, "no trial was trained to its end"
+    row = rows[0]
+    trial = trials[row["variant"]]
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["students"]["found"] = {"recipe": "tiny", "from": trial["start"], "passes": trial["passes"]}
+    params["variants"]["found-form"] = {"recipe": "tiny", "from": "found", **trial["variant"]}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    made = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "evaluate@found-form"],
+        cwd=root, env=workspace_environment(root), capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout + made.stderr
+    variant = read_json(root / "metrics" / "tiny" / "variants" / "found-form.json")
+    assert variant["quality"]["dev"] == row["quality"]["dev"]
+    assert variant["size_bytes"] == row["size_bytes"]
+
+
+def test_where_nothing_fits_the_nearest_miss_is_named_and_the_exit_code_is_1(root: Path, finished: str) -> None:
+    command = [*SEARCH[: SEARCH.index("--max-size")], "--max-size", "1KB", "--max-p50", "10s", "--trials", "3"]
+    done = subprocess.run(
+        command, cwd=root, env=workspace_environment(root), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"Nothing fits\. The nearest miss: .* MB misses --max-size 1KB by [\d.]+% of it", done.stdout)
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,161 @@
+"""Which candidates a search tries, how far it takes each, and that a killed one goes on; over made-up figures."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core.params import Budget, Variant
+from pipelines.search.space import Candidate
+from pipelines.search.study import Study, seed_of
+from pipelines.search.workers import Refused, WorkerKilled
+from tests.unit.pipelines.test_search_space import SPACE
+
+BUDGET = Budget(max_size_mb=0.5, max_p50_ms=2.0, min_quality=0.9)
+HAND_WRITTEN = {
+    name: seed_of(SPACE, Variant.model_validate({"recipe": "toy", "from": "toy", **part}), [])
+    for name, part in {"toy-fp32": {"precision": "fp32"}, "toy-int8": {"precision": "int8"}}.items()
+}
+
+
+class Toy:
+    """Figures that follow from a candidate: its width and pruning make them all; notes what it was asked."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.scale = scale
+        self.lock = threading.Lock()
+
+    def evaluate(self, candidate: Candidate, effort: str) -> dict[str, Any]:
+        with self.lock:
+            self.calls.append((candidate.identity, effort))
+        work = 1.0
+        for step in candidate.passes:
+            work *= (step.get("distill", {}).get("model", {}).get("width", 32) / 32) ** 2
+            work *= 1 - step.get("prune", {}).get("remove", {}).get("channels", 0)
+        size = work * (0.25 if candidate.variant["precision"] == "int8" else 1.0) * self.scale
+        return {"size_bytes": size * 1e6, "quality_vs_teacher": 0.8 + 0.2 * work**0.1, "bundle": "", "work": work}
+
+    def estimate(self, row: Any, effort: str) -> float | None:
+        return 4.0 * row["work"] * self.scale
+
+    def study(self, folder: Path, budget: Budget = BUDGET, **changes: Any) -> Study:
+        parts = {"evaluate": self.evaluate, "estimate": self.estimate, **changes}
+        return Study(SPACE, HAND_WRITTEN, budget, "inputs", folder, say=lambda _: None, **parts)
+
+
+def test_hand_written_variants_come_first_and_are_measured_whatever_they_miss(tmp_path: Path) -> None:
+    study = Toy(scale=10).study(tmp_path)
+    study.run(trials=2, jobs=1)
+    assert [trial.name for trial in study.tried()] == ["toy-fp32", "toy-int8"]
+    assert all(trial.outcome.row for trial in study.tried())
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_it_ends_after_as_many_different_trials_as_asked_for(tmp_path: Path, jobs: int) -> None:
+    study = Toy().study(tmp_path)
+    study.run(trials=12, jobs=jobs)
+    candidates = [trial.candidate.identity for trial in study.tried()]
+    assert len(candidates) == len(set(candidates)) == 12
+
+
+def test_it_ends_where_there_is_nothing_left_to_try(tmp_path: Path) -> None:
+    toy = Toy()
+    space = replace(SPACE, sizes={"width": [32, 16, 8]}, forms={"fp32": {"precision": "fp32"}}, drops=[])
+    study = Study(space, HAND_WRITTEN, BUDGET, "inputs", tmp_path, toy.evaluate, toy.estimate, lambda _: None)
+    study.run(trials=1000, jobs=1)
+    # three widths, pruned or not; the teacher as it is is toy-fp32; and toy-int8
+    assert len(study.tried()) == 3 * 2 + 1
+
+
+def test_what_is_far_too_large_is_given_up_before_it_is_trained(tmp_path: Path) -> None:
+    toy = Toy()
+    study = toy.study(tmp_path, budget=Budget(max_size_mb=0.05, max_p50_ms=100, min_quality=0.5))
+    study.run(trials=14, jobs=1)
+    efforts = {identity: {e for i, e in toy.calls if i == identity} for identity, _ in toy.calls}
+    given_up = [trial for trial in study.tried() if "size" in trial.outcome.out_of_reach]
+    assert given_up
+    assert all(efforts[trial.candidate.identity] == {"untrained"} for trial in given_up)
+    assert all("before training: size is" in trial.outcome.text for trial in given_up)
+
+
+def test_only_the_better_third_of_the_short_trainings_goes_on(tmp_path: Path) -> None:
+    toy = Toy()
+    study = toy.study(tmp_path, budget=Budget(max_size_mb=100, max_p50_ms=100, min_quality=0.5))
+    study.run(trials=14, jobs=1)
+    efforts = Counter(effort for _, effort in toy.calls)
+    trained = [trial for trial in study.tried() if trial.candidate.passes]
+    assert efforts["short"] == len(trained)
+    full = [trial for trial in trained if trial.outcome.row]
+    dropped = [trial for trial in trained if not trial.outcome.row]
+    assert 0 < len(full) < len(trained)
+    assert all("others have more" in trial.outcome.text for trial in dropped)
+    shares = {t.name: toy.evaluate(t.candidate, "x")["quality_vs_teacher"] for t in trained}
+    assert max(shares[t.name] for t in full) == max(shares.values())
+
+
+def test_where_nothing_fits_the_nearest_miss_is_trained(tmp_path: Path) -> None:
+    study = Toy(scale=1000).study(tmp_path)
+    study.run(trials=16, jobs=1)
+    toy = Toy(1000)
+    rows = {trial.name: toy.evaluate(trial.candidate, "x") for trial in study.tried()}
+    misses = {name: row["size_bytes"] / 0.5e6 + (toy.estimate(row, "x") or 0) / 2.0 for name, row in rows.items()}
+    trained = {trial.name for trial in study.tried() if trial.outcome.row}
+    assert min(misses, key=lambda name: misses[name]) in trained
+
+
+def test_a_search_interrupted_goes_on_without_repeating_what_ended(tmp_path: Path) -> None:
+    first = Toy()
+    first.study(tmp_path).run(trials=5, jobs=1)
+
+    class Killed(Toy):
+        def evaluate(self, candidate: Candidate, effort: str) -> dict[str, Any]:
+            if effort == "untrained":
+                self.interrupted = candidate.identity
+                raise WorkerKilled("killed")
+            return super().evaluate(candidate, effort)
+
+    killed = Killed()
+    with pytest.raises(WorkerKilled):
+        killed.study(tmp_path).run(trials=9, jobs=1)
+    ended = {trial.candidate.identity for trial in killed.study(tmp_path).tried()}
+    last = Toy()
+    study = last.study(tmp_path)
+    study.run(trials=9, jobs=1)
+    assert len(study.tried()) == 9
+    assert not ended & {identity for identity, _ in last.calls}
+    assert killed.interrupted in {identity for identity, _ in last.calls}, "what the kill interrupted is tried again"
+
+
+def test_another_budget_is_another_search(tmp_path: Path) -> None:
+    Toy().study(tmp_path).run(trials=3, jobs=1)
+    assert Toy().study(tmp_path, budget=BUDGET.model_copy(update={"min_quality": 0.5})).tried() == []
+    assert len(Toy().study(tmp_path).tried()) == 3
+
+
+def test_a_refused_candidate_ends_its_trial_alone(tmp_path: Path) -> None:
+    class Refusing(Toy):
+        def evaluate(self, candidate: Candidate, effort: str) -> dict[str, Any]:
+            if candidate.passes:
+                raise RuntimeError("a bug")
+            if candidate.variant["precision"] == "int8":
+                raise Refused("dev accuracy 80 is 5.0% worse than the torch model's")
+            return super().evaluate(candidate, effort)
+
+    study = Refusing().study(tmp_path)
+    study.run(trials=6, jobs=1)
+    outcomes = [trial.outcome.text for trial in study.tried()]
+    assert len(outcomes) == 6
+    assert "refused: dev accuracy 80 is 5.0% worse than the torch model's" in outcomes
+    assert "failed: RuntimeError: a bug" in outcomes
+
+
+def test_no_trial_begins_after_the_time_is_over(tmp_path: Path) -> None:
+    study = Toy().study(tmp_path)
+    study.run(trials=5, jobs=1, max_seconds=0)
+    assert study.tried() == []
