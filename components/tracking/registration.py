@@ -151,22 +151,26 @@ def _log_model(client: MlflowClient, root: Path, run_id: str, bundle: Bundle, ta
 
 @contextmanager
 def _global_store(uri: str) -> Iterator[None]:
-    """Name the store to what knows no other way to be told (log_model), and leave the environment as it was.
+    """Name the store to what knows no other way to be told (log_model), and leave the process as it was.
 
-    MLflow writes the name into MLFLOW_TRACKING_URI, where it would pass for the user's own setting ever after.
+    MLflow keeps both names, in itself and in the environment: a later client that names a tracking store alone would
+    get this registry, and a command started from here would take them for the user's own settings.
     """
     import mlflow
 
-    before = os.environ.get("MLFLOW_TRACKING_URI")
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
-        else:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # back to what the environment says
+        mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def graph_signature(model: Any) -> ModelSignature:

@@ -56,7 +56,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call(root, *MODELPRESS, "run")
     assert done.returncode == 0, done.stdout + done.stderr
     (root / "first-run.txt").write_text(done.stdout)
-    shutil.copy(root / SELECTION, root / "first-selection.json")
     return root
 
 
@@ -146,7 +145,8 @@ def test_variant_taken_out_leaves_the_selection_and_clean_removes_its_files_when
 def test_mlflow_holds_a_parent_run_its_stages_and_the_registered_model(finished: Path) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{finished}/.modelpress/mlflow.db")
+    store = f"sqlite:///{finished}/.modelpress/mlflow.db"
+    client = MlflowClient(store, registry_uri=store)  # without, a registry named earlier in this process would answer
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=100)
@@ -157,7 +157,7 @@ def test_mlflow_holds_a_parent_run_its_stages_and_the_registered_model(finished:
     assert train.data.params["recipes.tiny.train.epochs"] == "3"
     assert len(client.get_metric_history(train.info.run_id, "train_loss")) >= 3
     (version,) = client.search_model_versions("name='tiny'")
-    assert version.tags["variant"] == read_json(finished / "first-selection.json")["selected"]
+    assert version.tags["variant"] == read_json(finished / SELECTION)["selected"]
 
 
 def test_promote_rollback_and_predict_by_alias(finished: Path) -> None:

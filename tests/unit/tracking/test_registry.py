@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_bundle_is_registered_once_with_its_figures_and_below_the_project_alone(
     assert model.is_relative_to(root / ".modelpress/mlartifacts" / RECIPE)
     assert version.description == "# tiny-int8\n"
     assert connect(root).get_run(version.run_id).info.status == "FINISHED"
+
+
+def test_registering_leaves_other_clients_of_this_process_their_own_stores(
+    root: Path, select_bundle, migrated_database: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    select_bundle()
+    register_if_new(root, RECIPE)
+    other = MlflowClient(f"sqlite:///{migrated_database}")
+    assert other.search_registered_models() == []  # nor that of `root`, which MLflow would go on taking for everybody's
+    assert "MLFLOW_REGISTRY_URI" not in os.environ
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_registered_model_answers_through_mlflow_and_names_its_tensors(root: Path, select_bundle) -> None:
