@@ -99,11 +99,30 @@ def _decode(result: Mapping[str, Any]) -> list[str]:
 
 def _orchestration(result: Mapping[str, Any]) -> list[str]:
     rows = [
-        [key.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value)]
+        [key.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value), _LIMITS.get(key, "")]
         for key, value in _flat(result)
         if not key.startswith("hardware")
     ]
-    return ["## Orchestration", "`python -m benchmarks.orchestration`.", _table(["measured", "value"], rows)]
+    return [
+        "## Orchestration",
+        "`python -m benchmarks.orchestration`. `command` is `modelpress run` with tracking and the registry, from its "
+        "start to its end; `nothing to do` and `overhead` are the flow alone, without tracking.",
+        _table(["measured", "value", "limit"], rows),
+    ]
+
+
+_LIMITS = {
+    "burst.lock_errors": "0",
+    "burst.lost_entries": "0",
+    "command.executed_overhead_s": "0.4",
+    "command.unchanged_overhead_s": "0.1",
+    "command.with_server_s": "4",
+    "command.without_server_first_s": "15",
+    "command.without_server_s": "15",
+    "overhead.executed_overhead_s": "0.4",
+    "overhead.unchanged_overhead_s": "0.1",
+    "parallel_training.ratio": "0.65",
+}
 
 
 def _kill_points(result: Mapping[str, Any]) -> list[str]:
