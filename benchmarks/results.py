@@ -26,15 +26,19 @@ def write_results(out: Path = Path("docs/results.md")) -> None:
     write_text(out, "\n\n".join(parts) + "\n")
 
 
-def keep_recipe(recipe: str, commit: str) -> None:
-    """Copy a finished recipe's figures where the page reads them (metrics/ itself is DVC's, not git's)."""
+def keep_recipe(recipe: str, commit: str, busy: bool = False) -> None:
+    """Copy a finished recipe's figures where the page reads them (metrics/ itself is DVC's, not git's).
+
+    busy: other work ran beside the timings, so that they are no more than a hint; the page says so.
+    """
     from components.core.files import write_json
 
     folder = Path("metrics") / recipe
     models = {path.stem: read_json(path) for path in sorted((folder / "models").glob("*.json"))}
     selection = read_json(folder / "selection.json") if (folder / "selection.json").is_file() else None
     write_json(
-        FOLDER / f"recipe-{recipe}.json", {"recipe": recipe, "commit": commit, "selection": selection, "models": models}
+        FOLDER / f"recipe-{recipe}.json",
+        {"recipe": recipe, "commit": commit, "busy": busy, "selection": selection, "models": models},
     )
 
 
@@ -44,7 +48,7 @@ def _recipe(kept: Mapping[str, Any], path: Path) -> list[str]:
         f"## {name}",
         f"`modelpress run {name}`, kept in `{path}`, at commit {kept['commit']}. Each metric on dev / test.",
     ]
-    metrics = sorted({metric for facts in kept["models"].values() for metric in facts["quality"]["dev"]})
+    metrics = sorted({m for facts in kept["models"].values() for split in facts["quality"].values() for m in split})
     rows = [
         [model, f"{facts['parameters']:,}", *(_both(facts["quality"], metric) for metric in metrics)]
         for model, facts in kept["models"].items()
@@ -58,14 +62,17 @@ def _recipe(kept: Mapping[str, Any], path: Path) -> list[str]:
         return [*parts, "Its variants have not been measured yet."]
     parts.append(_table(_VARIANT_COLUMNS, [_variant(row, selection["selected"]) for row in selection["variants"]]))
     parts.append(f"Chosen: {selection['reason']}")
-    parts.append(f"Timings: one thread, {selection['variants'][0]['hardware']}.")
+    beside = ", other work beside them: a hint, no more" if kept.get("busy") else ""
+    parts.append(f"Timings: one thread, {selection['variants'][0]['hardware']}{beside}.")
     return parts
 
 
 def _both(quality: Mapping[str, Any], metric: str) -> str:
-    if metric not in quality["dev"]:
-        return "–"
-    return f"{quality['dev'][metric]:.2f} / {quality['test'][metric]:.2f}"
+    return " / ".join(_figure(quality[split][metric]) if metric in quality[split] else "–" for split in ("dev", "test"))
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"  # a squared error, say
 
 
 _VARIANT_COLUMNS = ["variant", "dev", "test", "of teacher", "MB", "p50 ms, batch 1", "units/s, batch 32", "agreement"]
@@ -75,8 +82,7 @@ def _variant(row: Mapping[str, Any], selected: str) -> list[str]:
     name = f"**{row['variant']}**" if row["variant"] == selected else row["variant"]
     return [
         name,
-        f"{row['quality']['dev'][row['metric']]:.2f}",
-        f"{row['quality']['test'][row['metric']]:.2f}",
+        *(_figure(row["quality"][split][row["metric"]]) for split in ("dev", "test")),
         f"{row['quality_vs_teacher']:.1%}",
         f"{row['size_bytes'] / 1e6:.2f}",
         f"{row['latency_ms']['batch_1']['p50']:.1f}",
