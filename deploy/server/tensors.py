@@ -124,6 +124,8 @@ def _from_json(data: list[Any], item: RequestInput, count: int) -> np.ndarray:
     try:
         # texts as objects: numpy's own would lose zeros at their ends
         values = np.asarray(data, np.object_ if item.datatype == "BYTES" else None) if data else np.zeros(0, dtype)
+        if item.datatype == "UINT64" and values.dtype.kind == "f":
+            values = _exact(data)
     except (ValueError, OverflowError):  # ragged, or beyond 64 bits
         raise Refusal(400, f"{item.name}: data is not an array of {item.datatype}") from None
     if values.size != count:
@@ -132,6 +134,17 @@ def _from_json(data: list[Any], item: RequestInput, count: int) -> np.ndarray:
         raise Refusal(400, f"{item.name}: data holds values that are no {item.datatype}")
     with np.errstate(over="ignore"):
         return values.astype(dtype)
+
+
+def _exact(data: list[Any]) -> np.ndarray:
+    """Return integers of which some are below 2**63 and some above: numpy makes floats of such a list by itself.
+
+    Raises:
+        OverflowError: one is below 0 or beyond 64 bits.
+    """
+    values = np.asarray(data, np.object_)
+    whole = all(type(value) is int for value in values.ravel())
+    return values.astype(np.uint64) if whole else np.asarray(data)
 
 
 def _holds(values: np.ndarray, datatype: str) -> bool:
