@@ -10,7 +10,7 @@ from typing import Any
 
 from components.core.errors import ModelpressError, did_you_mean
 from components.core.params import Params
-from pipelines.dvc_access import locked_repo, planned_stages, root_cause, stage_name
+from pipelines.dvc_access import locked_repo, params_parsed_once, planned_stages, root_cause, stage_name
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_plan(root: Path, targets: Sequence[str] | None = None, *, check: bool =
     """
     from dvc.lock import LockError
 
-    with locked_repo(root) as repo:
+    with locked_repo(root) as repo, params_parsed_once():
         graph, stages = planned_stages(repo, list(targets) if targets else None)
         plan: dict[str, PlannedStage] = {}
         for stage in stages:
@@ -74,7 +74,7 @@ def is_stale(root: Path, name: str) -> bool:
 
 def why_stale(root: Path, targets: Sequence[str] | None = None) -> dict[str, list[str]]:
     """Return what differs from dvc.lock for each planned stage, e.g. ["recipes.x.train.epochs: 5 -> 3"]."""
-    with locked_repo(root) as repo:
+    with locked_repo(root) as repo, params_parsed_once():
         _, stages = planned_stages(repo, list(targets) if targets else None)
         return {stage_name(stage): _reasons(stage) for stage in stages}
 

@@ -75,6 +75,28 @@ def planned_stages(repo: Any, targets: list[str] | None) -> tuple[Any, list[Any]
     return graph, plan_repro(graph, [by_name[target] for target in targets] if targets else None)
 
 
+@contextmanager
+def params_parsed_once() -> Iterator[None]:
+    """Parse params.yaml once, not anew for each stage that is compared: 0.15 s a stage with all the recipes in it.
+
+    The file is held to be the same for as long as the block lasts.
+    """
+    import dvc.dependency.param as param
+
+    load, parsed = param.load_path, {}
+
+    def load_once(path: str, *arguments: Any, **options: Any) -> Any:
+        if path not in parsed:
+            parsed[path] = load(path, *arguments, **options)
+        return parsed[path]
+
+    param.load_path = load_once
+    try:
+        yield
+    finally:
+        param.load_path = load
+
+
 def commit_files_atomically() -> None:
     """Make this process write dvc.lock whole or not at all, so that no kill can leave half of it."""
     import dvc.dvcfile

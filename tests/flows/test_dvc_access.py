@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,3 +78,22 @@ def test_plan_follows_dvcs_order_and_says_what_is_stale(repository: Repository) 
     assert [name for name, stage in plan.items() if stage.stale] == ["use"]
     assert is_stale(root, "use")
     assert why_stale(root)["use"] == ["depth: 1 -> 2"]
+
+
+def test_params_are_parsed_once_for_a_whole_plan(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dvc.dependency.param as param
+
+    stages = {name: {"cmd": f"echo 1 > {name}", "params": ["depth"], "outs": [name]} for name in ("a", "b", "c")}
+    repository.write(stages, {"depth": 1})
+    repository.dvc("repro")
+    read, load = [], param.load_path
+
+    def counted(path: str, *arguments: Any, **options: Any) -> Any:
+        read.append(path)
+        return load(path, *arguments, **options)
+
+    monkeypatch.setattr(param, "load_path", counted)
+    assert not any(stage.stale for stage in read_plan(repository.root).values())
+    assert len(read) == 1
+    repository.write(stages, {"depth": 2})  # the next plan reads the file as it is then
+    assert all(stage.stale for stage in read_plan(repository.root).values())
