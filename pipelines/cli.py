@@ -48,13 +48,17 @@ def run(
     Example: modelpress run tatoeba-transformer --set recipes.tatoeba-transformer.train.epochs=3
     """
     from pipelines import run_command
+    from pipelines.orphans import show_orphans
 
     root, console = Path.cwd(), Console()
     run_command.apply_settings(root, assignments or [], recipes or [], console)
     with console.status("Checking params.yaml"):
         params = run_command.load_checked_params(root)
     chosen = run_command.chosen_recipes(params, recipes or [], every)
-    raise typer.Exit(run_command.run(root, run_command.RunOptions(chosen, jobs, force, promote), console))
+    code = run_command.run(root, run_command.RunOptions(chosen, jobs, force, promote), console)
+    if code == 0:
+        show_orphans(root, params, console)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -92,12 +96,14 @@ def status(recipes: Recipes = None) -> None:
     """
     from components.core.params import load_params
     from pipelines.dag import targets_of
+    from pipelines.orphans import show_orphans
     from pipelines.run_command import chosen_recipes
     from pipelines.status_command import show_status
 
-    params = load_params()
+    root, params, console = Path.cwd(), load_params(), Console()
     chosen = chosen_recipes(params, recipes or [], every=False)
-    show_status(Path.cwd(), chosen, targets_of(chosen, params), Console())
+    show_status(root, chosen, targets_of(chosen, params), console)
+    show_orphans(root, params, console)
 
 
 @app.command()

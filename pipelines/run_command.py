@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from components.core.errors import ModelpressError
 from components.core.files import read_json, sha256_tree, write_text
-from components.core.params import Params, load_params, parse_params, read_params
+from components.core.params import Params, parse_params, read_params
 from pipelines.params_edit import set_params
 from pipelines.prefect_server import TemporaryServer, known_server, set_prefect_defaults
 
@@ -131,7 +131,6 @@ def run(root: Path, options: RunOptions, console: Console) -> int:
         console.print("Stopped. [bold]modelpress run[/] goes on from here.", highlight=False)
         return INTERRUPTED
     show_outcome(root, options.recipes, console)
-    show_orphans(root, console)
     return 0
 
 
@@ -171,15 +170,6 @@ def show_outcome(root: Path, recipes: Sequence[str], console: Console) -> None:
             (f'modelpress predict {selected or first} "{example}"', "try the chosen bundle")]  # fmt: skip
     for command, meaning in rows:
         console.print(f"  [cyan]{escape(command)}[/]  {meaning}", highlight=False, soft_wrap=True)
-
-
-def show_orphans(root: Path, console: Console) -> None:
-    """Say in one line what is left of names that were taken out of params.yaml, if anything."""
-    from pipelines.orphans import orphans, orphans_in_words
-
-    found = orphans(root, load_params(root / "params.yaml"))
-    if found:
-        console.print(f"\n{escape(orphans_in_words(found))}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def load_checked_params(root: Path) -> Params:

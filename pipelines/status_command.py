@@ -11,7 +11,6 @@ from rich.table import Table
 
 from components.core.files import read_json
 from pipelines.dag import read_plan, why_stale
-from pipelines.run_command import show_orphans
 
 MAX_REASONS = 3
 
@@ -35,7 +34,6 @@ def show_status(root: Path, recipes: Sequence[str], targets: Sequence[str], cons
     console.print(table)
     console.print(f"{len(plan) - len(stale)} of {len(plan)} stages fresh", highlight=False)
     _show_figures(root, recipes, console)
-    show_orphans(root, console)
 
 
 def _in_words(reasons: Sequence[str]) -> str:
