@@ -78,13 +78,14 @@ def train(key: str) -> None:
 def compress(key: str) -> None:
     """Make a student by its passes and score it."""
     from components.compression.passes import parse_passes
+    from components.training.weights import load_model
 
     params = load_params()
     student = params.students[key]
     _, recipe, task = _recipe(student.recipe)
     root = _prepared(student.recipe)
-    model = _load_model(task, student.parent, root)
-    teacher = _load_model(task, student.recipe, root)
+    model = load_model(task, Path("models") / student.parent, root)
+    teacher = load_model(task, Path("models") / student.recipe, root)
     fits = Fits(
         key, task, recipe, {"passes": student.passes, "train": recipe.train}, root, student.parent, student.recipe
     )
@@ -98,6 +99,7 @@ def export(key: str) -> None:
     """Export a model at a precision and prove the graph equal to it."""
     from components.core.tolerance import tolerance_for
     from components.export.export import export_model
+    from components.training.weights import load_model
 
     variant, task, root = _variant(key)
     options = parse_config(task.Options, variant.options, f"variants.{key}.options")
@@ -109,7 +111,7 @@ def export(key: str) -> None:
         "precision": variant.precision,
         "runtime": variant.runtime,
     }
-    model = _load_model(task, variant.parent, root)
+    model = load_model(task, Path("models") / variant.parent, root)
     with new_folder(Path("exports") / key) as out:
         dev, train = (task.dataset(root, split) for split in ("dev", "train"))
         export_model(task, model, options, dev, root / "assets", tolerance, identity, out, variant.quantize, train)
@@ -204,6 +206,7 @@ def report(key: str) -> None:
     from components.evaluation.report import write_report
     from components.evaluation.side_by_side import side_by_side
     from components.inference import load_predictor
+    from components.training.weights import load_model
 
     selection = read_json(Path("metrics") / key / "selection.json")
     models = [key, *_members(key)["students"]]
@@ -212,7 +215,7 @@ def report(key: str) -> None:
     pictures = layer_error_pictures({name: bundle.manifest.quantization for name, bundle in bundles.items()})
     if has_pictures(chosen.manifest.task):
         task = load_task(chosen.manifest.task)
-        predictor, teacher = load_predictor(chosen, threads()), _load_model(task, key, _prepared(key))
+        predictor, teacher = load_predictor(chosen, threads()), load_model(task, Path("models") / key, _prepared(key))
         pictures += task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"), teacher)
     with new_folder(Path("reports") / key) as out:
         write_report(
@@ -253,20 +256,9 @@ STAGES: dict[str, Callable[[str], None]] = {
 # ---- what several stages share ------------------------------------------------------------------------------------
 
 
-def _load_model(task: Task, name: str, root: Path) -> TrainedModel:
-    """Read a teacher or a student as it was trained: with the ranges it rounds within, where it does."""
-    from components.export.fake_quant import load_ranges
-    from components.training.weights import load_model
-
-    model = load_model(task, Path("models") / name, root)
-    load_ranges(model.module, Path("models") / name)
-    return model
-
-
 def _finish_model(key: str, recipe: str, task: Task, model: TrainedModel, fits: Fits) -> None:
     """Score a trained model, write it with its curve and metrics, and drop its checkpoints."""
     from components.evaluation.quality import score_torch_model
-    from components.export.fake_quant import save_ranges
     from components.export.torch_predictor import torch_predictor
     from components.training.weights import save_model
 
@@ -277,7 +269,6 @@ def _finish_model(key: str, recipe: str, task: Task, model: TrainedModel, fits: 
     quality = score_torch_model(task, model.module, predictors, _splits(task, root))
     with new_folder(Path("models") / key) as out:
         save_model(model, out)
-        save_ranges(model.module, out)
     write_curve(Path("curves") / recipe / f"{key}.csv", fits.curve)
     facts = {"model": key, "recipe": recipe, "parameters": model.parameters(), "quality": quality}
     write_json(_model_metrics(recipe, key), facts)

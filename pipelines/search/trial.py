@@ -29,7 +29,6 @@ from components.evaluation.hardware import describe
 from components.evaluation.packaging import GOLDEN
 from components.evaluation.quality import check_quality, score_splits, score_torch_model, share_of_teacher
 from components.export.export import export_model
-from components.export.fake_quant import load_ranges, save_ranges
 from components.export.torch_predictor import torch_predictor
 from components.inference import load_predictor
 from components.training.weights import load_model, save_model
@@ -101,13 +100,10 @@ class _Trial:
                 model = self._apply(self._model(passes[:-1]), passes, key)
                 with new_folder(folder) as out:
                     save_model(model, out)
-                    save_ranges(model.module, out)
         return self._load(folder)
 
     def _load(self, folder: Path) -> TrainedModel:
-        model = load_model(self.task, folder, self.root)
-        load_ranges(model.module, folder)
-        return model
+        return load_model(self.task, folder, self.root)
 
     def _apply(self, model: TrainedModel, passes: Sequence[Mapping[str, Any]], key: str) -> TrainedModel:
         teacher = self._load(Path("models") / self.name)

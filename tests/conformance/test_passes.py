@@ -17,7 +17,7 @@ from components.compression.context import Context
 from components.compression.passes import PASSES, parse_passes
 from components.core.errors import ModelpressError
 from components.core.task import LoopSpec, Task, TaskDataset, TrainedModel
-from components.export.fake_quant import Simulated, load_ranges, save_ranges
+from components.export.fake_quant import Simulated
 from components.training.weights import load_model, save_model
 from tests.conformance.test_tasks import MODELS, build, prepared
 
@@ -115,9 +115,7 @@ def test_pass_keeps_its_claim_and_its_input(prepared: Path, tmp_path: Path, name
     assert claim(model, made)
     assert all(torch.equal(before[key], value) for key, value in model.module.state_dict().items())
     save_model(made, tmp_path)
-    save_ranges(made.module, tmp_path)
     rebuilt = load_model(task, tmp_path, root).module
-    load_ranges(rebuilt, tmp_path)
     batch = next(batches(train))
     losses = [task.step(module.eval(), batch).loss for module in (made.module, rebuilt)]
     assert torch.isfinite(losses[0])

@@ -93,6 +93,14 @@ def small_photos(folder: Path) -> None:
         (folder / f"{split}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
 
 
+def prepared_photos(folder: Path) -> Path:
+    """Prepare small_photos below a folder; return where."""
+    small_photos(folder / "raw")
+    task = load_task("image_classification")
+    task.prepare(folder / "raw", folder / "prepared", {"reader": "image_folder", "dev_per_class": 20}, task.Data())
+    return folder / "prepared"
+
+
 def small_library(folder: Path) -> None:
     """Write a book whose sentences keep to one of five topics, and questions about its words."""
     rng = np.random.default_rng(0)

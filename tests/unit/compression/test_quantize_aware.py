@@ -14,10 +14,10 @@ from components.compression.quantize_aware import QuantizeAware
 from components.core.errors import ConfigError
 from components.core.files import sha256_tree
 from components.core.params import Calibration, Quantize
-from components.core.task import TrainedModel, load_task
+from components.core.task import TrainedModel
 from components.core.tolerance import tolerance_for
 from components.export.export import export_model
-from components.export.fake_quant import Simulated, load_ranges, plain, save_ranges
+from components.export.fake_quant import Simulated, plain
 from components.export.int8_forms import with_int8_forms
 from components.export.learned_ranges import learned_ranges
 from components.export.precision import build_graphs
@@ -26,7 +26,7 @@ from components.export.sensitivity import logits, run
 from components.inference import load_predictor
 from components.tasks.image_classification import TASK
 from components.training.weights import load_model, save_model
-from tests.conformance.test_tasks import small_photos
+from tests.conformance.test_tasks import prepared_photos
 from tests.unit.compression.image_toy import ARCHITECTURES, Fitted, context, halves, lively, write_facts
 
 
@@ -67,9 +67,7 @@ def test_ranges_travel_with_the_model_and_its_copies(tmp_path: Path) -> None:
     images = halves(8).images
     (tmp_path / "model").mkdir()
     save_model(model, tmp_path / "model")
-    save_ranges(model.module, tmp_path / "model")
     again = load_model(TASK, tmp_path / "model", tmp_path / "data")
-    load_ranges(again.module, tmp_path / "model")
     assert isinstance(again.module, Simulated)
     assert np.array_equal(answers(again, images), answers(model, images))
     floats = plain(again.module)
@@ -96,11 +94,7 @@ def test_norms_keep_their_statistics_and_every_weight_is_trained(tmp_path: Path)
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Colour photos, prepared: the first layer's weights take over what each channel is divided by."""
-    folder = tmp_path_factory.mktemp("photos")
-    small_photos(folder / "raw")
-    task = load_task("image_classification")
-    task.prepare(folder / "raw", folder / "prepared", {"reader": "image_folder", "dev_per_class": 20}, task.Data())
-    return folder / "prepared"
+    return prepared_photos(tmp_path_factory.mktemp("photos"))
 
 
 def export(model: TrainedModel, root: Path, out: Path, quantize: Quantize | None, precision: str = "int8", **limits):  # type: ignore[no-untyped-def]

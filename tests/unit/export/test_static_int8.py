@@ -27,7 +27,7 @@ from components.export.export import export_model
 from components.export.int8_forms import with_int8_forms
 from components.export.precision import build_graphs
 from components.export.static_int8 import Judge, quantize_static
-from tests.conformance.test_tasks import small_photos
+from tests.conformance.test_tasks import prepared_photos
 from tests.workspace import REPOSITORY
 
 MODEL = {"architecture": "mobilenet_v1", "width": 8, "depths": [1, 2]}
@@ -36,11 +36,7 @@ MODEL = {"architecture": "mobilenet_v1", "width": 8, "depths": [1, 2]}
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy photos, prepared."""
-    folder = tmp_path_factory.mktemp("photos")
-    small_photos(folder / "raw")
-    task = load_task("image_classification")
-    task.prepare(folder / "raw", folder / "prepared", {"reader": "image_folder", "dev_per_class": 20}, task.Data())
-    return folder / "prepared"
+    return prepared_photos(tmp_path_factory.mktemp("photos"))
 
 
 def build(root: Path, steps: int = 0) -> tuple[Task, TrainedModel]:
