@@ -14,26 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from components.core.files import read_json, write_json
-from components.export.qdq import LARGEST, NOTHING, STEPS
+from components.export.qdq import LARGEST, STEPS, reduced_scale
 
 FILE = "ranges.json"
 LAYERS = ("conv1d", "conv2d", "linear")
 PASSING = {"add": "Add", "iadd": "Add", "cat": "Concat", "mean": "GlobalAveragePool", "avg_pool2d": "AveragePool"}
 SAME = ("batch_norm", "relu", "max_pool2d", "flatten", "dropout", "contiguous", "to", "float")
-BYTES = (
-    "permute",
-    "to",
-    "float",
-    "sub",
-    "mul",
-    "contiguous",
-)  # what a picture passes before its first convolution
+# what a picture passes before its first convolution
+BYTES = ("permute", "to", "float", "sub", "mul", "contiguous")
 ASKING = ("get", "size", "dim", "numel", "stride")  # of a tensor, not for its numbers
 
 Observer = Callable[[str, Tensor], None]
@@ -235,21 +230,10 @@ def rounded_weight(weight: Tensor, factor: Tensor | None = None) -> Tensor:
         places = (1,) * (weight.dim() - 2)
         share = (factor / factor.abs().max()).detach().reshape(-1, *places).to(weight.dtype)
         full = weight * share
-    with torch.no_grad():
-        rows = full.movedim(1, -1) if full.dim() > 2 else full
-        if factor is not None:
-            rows = F.pad(rows, (0, -rows.shape[-1] % 4))
-        rows = rows.reshape(len(rows), -1).float()
-        pairs = F.pad(rows, (0, rows.shape[1] % 2))
-        sums = [(signed[:, ::2] + signed[:, 1::2]).amax(1) for signed in (pairs.clamp(min=0), (-pairs).clamp(min=0))]
-        largest = torch.stack([*sums, rows.abs().amax(1)]).amax(0)
-        scale = _halves(torch.where(largest > NOTHING, largest / LARGEST, torch.ones_like(largest)))
-        zero = torch.zeros(len(scale), dtype=torch.int32)
+    matrix = full.detach().float().cpu().numpy()
+    if factor is not None:  # the kernel takes a picture's channels four by four
+        matrix = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 4), *[(0, 0)] * (matrix.ndim - 2)))
+    scale = torch.from_numpy(reduced_scale(matrix, 0)).to(weight.device)
+    zero = torch.zeros(len(scale), dtype=torch.int32, device=weight.device)
     rounded = torch.fake_quantize_per_channel_affine(full.float(), scale, zero, 0, -LARGEST, LARGEST)
     return rounded if factor is None else rounded / share
-
-
-def _halves(values: Tensor) -> Tensor:
-    """Return values as half-precision floats hold them, where they are in their normal range."""
-    half = values.half()
-    return torch.where(half.isfinite() & (half.abs() >= torch.finfo(torch.float16).smallest_normal), half, values)
