@@ -14,9 +14,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
-from components.core.errors import ModelpressError, did_you_mean
+from components.core.errors import ModelpressError
 from components.core.files import write_json, write_text
 from components.core.params import Budget, Params, parse_params
+from pipelines.dag import is_stale, read_plan, targets_of
 from pipelines.quantities import parse_duration, parse_share, parse_size
 from pipelines.search.clock import Clock
 from pipelines.search.outcome import Limit, block, conclude, limits
@@ -50,8 +51,7 @@ def options_of(
     Raises:
         ModelpressError: no such recipe, an unreadable limit, or fewer trials than hand-written variants.
     """
-    if recipe not in params.recipes:
-        raise ModelpressError(f"no recipe {recipe!r} in params.yaml{did_you_mean(recipe, params.recipes)}")
+    targets_of([recipe], params)
     budget = params.recipes[recipe].budget.model_dump()
     if max_size is not None:
         budget["max_size_mb"] = parse_size(max_size, "--max-size") / 1e6
@@ -96,7 +96,6 @@ def bring_up_to_date(root: Path, recipe: str, params: Params, console: Console) 
     Raises:
         ModelpressError: one of them failed.
     """
-    from pipelines.dag import is_stale, read_plan
     from pipelines.stage_host import StageHost
 
     parents = {variant.parent for variant in params.variants_of(recipe).values()} & params.students.keys()

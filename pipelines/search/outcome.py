@@ -11,6 +11,7 @@ from typing import Any
 from components.core.params import Budget, Params, Variant
 from components.evaluation.selection import (
     best,
+    measured_row,
     megabytes_text,
     nearest_miss,
     p50_of,
@@ -41,7 +42,7 @@ def conclude(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row)
 
     Where none is within the budget, the nearest miss is selected and `met` is false.
     """
-    rows = [{**row, **latency["variants"][row["variant"]]} for row in variants]
+    rows = [measured_row(row, latency) for row in variants]
     if any(not shortfalls(row, budget) for row in rows):
         return select(recipe, budget, variants, latency)
     nearest = nearest_miss(rows, budget)

@@ -156,13 +156,19 @@ def params_of_toy(**more: Any) -> Params:
     return parse_params(yaml.safe_dump(blocks), Path("params.yaml"))
 
 
+def write_teacher(folder: Path, **model: Any) -> Path:
+    """Write the toy's facts and models/toy; return the prepared data."""
+    root = write_facts(folder / "data")
+    with new_folder(folder / "models" / "toy") as out:
+        save_model(lively(root, **model), out)
+    return root
+
+
 def test_the_space_of_a_recipe_is_read_from_its_task_and_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    root = write_facts(tmp_path / "data")
-    with new_folder(tmp_path / "models" / "toy") as out:
-        save_model(lively(root, architecture="cnn", width=32, depths=[1, 3]), out)
+    root = write_teacher(tmp_path, architecture="cnn", width=32, depths=[1, 3])
     space = describe_space(params_of_toy(), "toy", root)
     assert space.sizes == {"width": [32, 24, 16, 8], "depths": [[1, 3], [1, 2], [1, 1]]}
     assert space.removals == {"channels": [0.0, 0.25, 0.5]}
@@ -174,9 +180,7 @@ def test_hand_written_students_give_their_sizes_and_how_they_are_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    root = write_facts(tmp_path / "data")
-    with new_folder(tmp_path / "models" / "toy") as out:
-        save_model(lively(root, architecture="resnet", width=32, depths=[1, 1]), out)
+    root = write_teacher(tmp_path, architecture="resnet", width=32, depths=[1, 1])
     distill = {"logit": {"alpha": 0.9}, "model": {"width": 20, "label_smoothing": 0.1}}
     prune = {"remove": {"hidden": 0.3}, "criterion": "magnitude"}
     student = {"recipe": "toy", "from": "toy", "passes": [{"distill": distill}, {"prune": prune}]}
