@@ -13,11 +13,7 @@ from pathlib import Path
 from benchmarks.results import keep_recipe, write_results
 
 QUANTIZED = ("fashion-mobilenet", "eurosat-mobilenet")
-SERVED = (
-    "tatoeba-student-int8",
-    "fashion-mobilenet-int8",
-    "words-skipgram-int8",
-)  # from most time in the model to least
+SERVED = ("tatoeba-student-int8", "fashion-mobilenet-int8", "words-skipgram-int8")  # most time in the model first
 
 
 def main() -> None:
