@@ -1,7 +1,7 @@
 """`make bench`: every benchmark after the other, nothing beside them, then docs/results.md.
 
 The decode benchmark needs the recipe tanaka-transformer to be up to date (`modelpress run tanaka-transformer`), the
-serving benchmark the default one (`modelpress run`).
+serving benchmark the default one (`modelpress run`) and Debian's package wrk.
 """
 
 from __future__ import annotations

@@ -233,8 +233,8 @@ def _serving(result: Mapping[str, Any]) -> list[str]:
     ]
     return [
         "## Serving",
-        f"`python -m benchmarks.serving {result['variant']}`: {result['requests_a_round']:,} requests a round, medians "
-        f"of {result['rounds']} rounds in which the servers take turns, on {result['cores']} cores, clients included. "
+        f"`python -m benchmarks.serving {result['variant']}`: wrk asks {result['seconds_a_round']} s a round, medians "
+        f"of {result['rounds']} rounds in which the servers take turns, on {result['cores']} cores, wrk included. "
         f"{_machine(result['hardware'])}.",
         _table(["server, connections", "requests/s", "p50 ms", "p99 ms", "failed"], speed),
         _table(["throughput / p99 shorter by", *(f"{n} connections" for n in (1, 16, 64))], ratios),

@@ -5,19 +5,22 @@
 Writes benchmarks/results/serving-VARIANT.json. The bundle's golden inputs are asked, one a request: texts, or pictures
 and sounds as data URLs. All three servers call the same predictor on as many cores, ours and LitServe's with the same
 batching limits. They run at the same time and take turns within each round, idle while another is asked; ratios are
-medians over rounds.
+medians over rounds. The load comes from wrk (Debian's package), whose client costs some microseconds a request: it
+shares the servers' cores, and a client in Python took as long as they did.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
 import os
+import shutil
 import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +30,6 @@ from typing import Any
 
 import requests
 
-from benchmarks.http_load import ask
 from components.core.files import read_json, write_json
 from components.core.threads import threads
 from pipelines.bundle_names import find_bundle
@@ -35,6 +37,7 @@ from pipelines.bundle_names import find_bundle
 CONNECTIONS = (1, 16, 64)
 PATIENCE_S = 300
 OURS = "modelpress"
+SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def main() -> None:
     """Start the servers, let them take turns, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", nargs="?", default="tatoeba-student-int8")
-    parser.add_argument("--requests", type=int, default=2000, help="per round, server and number of connections")
+    parser.add_argument("--seconds", type=int, default=4, help="per round, server and number of connections")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="benchmarks/results/serving-VARIANT.json")
     options = parser.parse_args()
@@ -85,13 +88,16 @@ def main() -> None:
     texts = [example["input"] for example in examples]
     if not all(isinstance(text, str) for text in texts):
         raise SystemExit(f"{variant}: its inputs are no texts or data URLs; name a translator or a classifier")
+    if not shutil.which("wrk"):
+        raise SystemExit("the load comes from wrk: apt-get install wrk")
+    known = systems(variant)
     with ExitStack() as stack:
-        urls = {
-            name: stack.enter_context(running(name, system, bundle, texts[0]))
-            for name, system in systems(variant).items()
-        }
-        rounds = take_turns(systems(variant), urls, examples, options.requests, options.rounds)
-    result = summarize(variant, rounds, options.requests)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        urls = {name: stack.enter_context(running(name, system, bundle, texts[0])) for name, system in known.items()}
+        agreement = {name: check_answers(name, system, urls[name], examples) for name, system in known.items()}
+        bodies = {name: _write_bodies(folder / name, system, texts) for name, system in known.items()}
+        rounds = take_turns(urls, bodies, options.seconds, options.rounds)
+    result = summarize(variant, rounds, options.seconds, agreement)
     write_json(options.out or Path(f"benchmarks/results/serving-{variant}.json"), result)
     print(result["ratios"])
 
@@ -130,41 +136,60 @@ def _wait(name: str, process: subprocess.Popen[bytes], url: str, question: Any) 
     raise SystemExit(f"{name} does not answer at {url}")
 
 
+def check_answers(name: str, system: System, url: str, examples: list[dict[str, Any]]) -> float:
+    """Ask every input once; return the share answered as the golden example is (int8 rounds by the batch)."""
+    equal = 0
+    for example in examples:
+        reply = requests.post(url, json=system.question(example["input"]), timeout=PATIENCE_S)
+        reply.raise_for_status()
+        answer = system.answer(reply.json())
+        if type(answer) is not type(example["output"]):
+            raise SystemExit(f"{name} answered {answer!r} where the bundle's example has {example['output']!r}")
+        equal += answer == example["output"]
+    return round(equal / len(examples), 3)
+
+
+def _write_bodies(file: Path, system: System, texts: list[str]) -> Path:
+    file.write_text("".join(f"{json.dumps(system.question(text))}\n" for text in texts), encoding="utf-8")
+    return file
+
+
 def take_turns(
-    known: dict[str, System], urls: dict[str, str], examples: list[dict[str, Any]], count: int, rounds: int
+    urls: dict[str, str], bodies: dict[str, Path], seconds: int, rounds: int
 ) -> list[dict[str, dict[str, Any]]]:
     """Return the figures of every server and number of connections, a row a round; each round begins with another."""
     results = []
     for number in range(rounds):
-        names = [*known][number % len(known) :] + [*known][: number % len(known)]
+        names = [*urls][number % len(urls) :] + [*urls][: number % len(urls)]
         row: dict[str, dict[str, Any]] = {name: {} for name in names}
         for connections in CONNECTIONS:
             for name in names:
-                row[name][f"connections_{connections}"] = _measure(
-                    known[name], urls[name], examples, connections, count
-                )
+                row[name][f"connections_{connections}"] = load(urls[name], bodies[name], connections, seconds)
         print(f"round {number + 1}/{rounds}: {row}", flush=True)
         results.append(row)
     return results
 
 
-def _measure(
-    system: System, url: str, examples: list[dict[str, Any]], connections: int, count: int
-) -> dict[str, float]:
-    kind = type(examples[0]["output"])  # not the very answer: int8 rounds by the batch, and batches differ
-    load = asyncio.run(
-        ask(
-            url,
-            lambda number: system.question(examples[number % len(examples)]["input"]),
-            connections,
-            lambda begun: begun < count,
-            lambda number, answer: type(system.answer(answer)) is kind,
-        )
-    )
-    return load.figures()
+def load(url: str, bodies: Path, connections: int, seconds: int) -> dict[str, float]:
+    """Ask for some seconds over that many connections, each asking again once answered; return what wrk measured."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={PATIENCE_S}s", "-s", str(SCRIPT), url]
+    done = subprocess.run([*command, "--", str(bodies)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    figures = json.loads(done.stdout.splitlines()[-1])
+    answered = figures["requests"] - figures["failed"]
+    return {
+        "requests_per_second": round(answered / figures["seconds"], 1),
+        "p50_ms": figures["p50_ms"],
+        "p99_ms": figures["p99_ms"],
+        "requests": figures["requests"],
+        "failed": figures["failed"],
+    }
 
 
-def summarize(variant: str, rounds: list[dict[str, dict[str, Any]]], count: int) -> dict[str, Any]:
+def summarize(
+    variant: str, rounds: list[dict[str, dict[str, Any]]], seconds: int, agreement: dict[str, float]
+) -> dict[str, Any]:
     """Return medians over rounds, and of the ratios within a round: throughput ours / theirs, p99 theirs / ours."""
     from components.evaluation.hardware import describe
 
@@ -183,7 +208,7 @@ def summarize(variant: str, rounds: list[dict[str, dict[str, Any]]], count: int)
             name: {
                 key: {
                     **{f: median(name, key, f) for f in ("requests_per_second", "p50_ms", "p99_ms")},
-                    **{f: sum(row[name][key][f] for row in rounds) for f in ("failed", "wrong")},
+                    **{f: sum(row[name][key][f] for row in rounds) for f in ("requests", "failed")},
                 }
                 for key in keys
             }
@@ -200,7 +225,8 @@ def summarize(variant: str, rounds: list[dict[str, dict[str, Any]]], count: int)
             for name in names[1:]
         },
         "rounds": len(rounds),
-        "requests_a_round": count,
+        "seconds_a_round": seconds,
+        "golden_answers_equal": agreement,
         "cores": threads(),
         "hardware": describe(),
     }

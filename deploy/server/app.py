@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from deploy.server.metrics import Metrics
 from deploy.server.observing import Observed
@@ -18,15 +19,16 @@ from deploy.server.openapi import openapi_document
 from deploy.server.people_routes import people_routes, predict_routes
 from deploy.server.protocol_routes import VERSION, protocol_routes
 from deploy.server.refusals import Refusal
-from deploy.server.requests import json_response
+from deploy.server.requests import json_response, refusal_response
 from deploy.server.settings import Reference, Settings
 from deploy.server.shelf import Shelf
+from deploy.server.shortcut import Shortcut
 from deploy.server.tokens import TokenRequired
 
 Supplier = Callable[[Shelf], AbstractAsyncContextManager[None]]
 
 
-def create_app(references: list[Reference], settings: Settings, supplier: Supplier) -> FastAPI:
+def create_app(references: list[Reference], settings: Settings, supplier: Supplier) -> ASGIApp:
     """Return the application. supplier: fills the shelf while its context is open."""
     metrics = Metrics()
     shelf = Shelf(references, settings, metrics)
@@ -45,7 +47,8 @@ def create_app(references: list[Reference], settings: Settings, supplier: Suppli
         description="Bundles at work. POST /predict/MODEL answers people, /v2 speaks the Open Inference Protocol.",
         lifespan=lifespan,
     )
-    app.router.routes[:0] = predict_routes(shelf)  # first: the ones asked most
+    asked_most = predict_routes(shelf)
+    app.router.routes[:0] = asked_most  # here too: for the answer to another method
     app.include_router(people_routes(shelf))
     app.include_router(protocol_routes(shelf))
 
@@ -56,16 +59,14 @@ def create_app(references: list[Reference], settings: Settings, supplier: Suppli
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
     app.openapi = lambda: openapi_document(app, shelf)  # type: ignore[method-assign]
+    answering: ASGIApp = Shortcut(app, asked_most)
     if settings.token:
-        app.add_middleware(TokenRequired, token=settings.token)
-    app.add_middleware(Observed, metrics=metrics)
-    return app
+        answering = TokenRequired(answering, token=settings.token)
+    return Observed(answering, metrics=metrics)
 
 
 async def _refused(request: Request, error: Any) -> Response:
-    response = json_response({"error": error.message}, error.status)
-    response.headers.update(error.headers)
-    return response
+    return refusal_response(error)
 
 
 async def _not_found(request: Request, error: Any) -> Response:

@@ -2,7 +2,8 @@
 
 A batch is one thread's share of all inputs that wait or run, so that no core is idle while another has all of them. It
 starts as soon as so many wait as were a share while the last one ran: a lone client never waits, and many clients find
-each other again. At the latest it starts `max_delay_ms` after its first input came.
+each other again. At the latest it starts `max_delay_ms` after its first input came. Where a batch computes faster than
+a thread wakes, all that waits is answered on the event loop itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +48,7 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._wanted = 1  # how many waiting inputs start a batch
         self._computing = 0  # inputs of the batches that run
+        self._seconds = math.inf  # an input of the last batch took to compute
         self._some, self._enough = asyncio.Event(), asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -76,15 +79,14 @@ class Batcher:
         return await self._outcome(waiting)
 
     async def _outcome(self, waiting: list[_Waiting]) -> list[Any]:
-        futures = [item.answer for item in waiting]
         try:
-            await asyncio.wait(futures, timeout=self._settings.timeout_s)
-            if not all(future.done() for future in futures):
-                raise timed_out(self._name, self._settings.timeout_s)
+            async with asyncio.timeout(self._settings.timeout_s):
+                answers = [await item.answer for item in waiting]
+        except TimeoutError:
+            raise timed_out(self._name, self._settings.timeout_s) from None
         finally:  # also when the client has gone: what was not begun never will be
-            for future in futures:
-                future.cancel()
-        answers = [future.result() for future in futures]
+            for item in waiting:
+                item.answer.cancel()
         for number, answer in enumerate(answers):
             if isinstance(answer, _Failure):
                 raise Refusal(400, f"inputs[{number}]: {answer.reason}")
@@ -101,9 +103,13 @@ class Batcher:
     async def _dispatch(self) -> None:
         while True:
             await self._some.wait()
+            if self._queue and self._is_quick():
+                self._answer_here()
+                await asyncio.sleep(0)  # between two batches others have their turn
+                continue
             await self._wait_for_more()
             await self._workers.take()  # while all are busy, others may still join
-            batch = self._next_batch()
+            batch = self._next_batch(self._share())
             if batch:
                 self._computing += len(batch)
                 task = asyncio.create_task(self._run(batch))
@@ -126,9 +132,19 @@ class Batcher:
             except TimeoutError:
                 return
 
-    def _next_batch(self) -> list[_Waiting]:
+    def _is_quick(self) -> bool:
+        return self._seconds * min(len(self._queue), self._settings.max_batch) < self._settings.inline_ms / 1000
+
+    def _answer_here(self) -> None:
+        batch = self._next_batch(len(self._queue))
+        self._wanted = 1
+        if batch:
+            waited = asyncio.get_running_loop().time() - batch[0].arrived
+            self._settle(batch, waited, *_timed(self._predict, [item.input for item in batch]))
+
+    def _next_batch(self, size: int) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        size = min(self._share(), self._settings.max_batch)
+        size = min(size, self._settings.max_batch)
         while self._queue and len(batch) < size:
             item = self._queue.popleft()
             if not item.answer.done():
@@ -144,11 +160,15 @@ class Batcher:
     async def _run(self, batch: list[_Waiting]) -> None:
         waited, share = asyncio.get_running_loop().time() - batch[0].arrived, self._share()
         try:
-            answers = await self._workers.run(answer_all, self._predict, [item.input for item in batch])
+            outcome = await self._workers.run(_timed, self._predict, [item.input for item in batch])
         finally:
             self._workers.give_back()
             self._wanted = min(max(share, self._share()), self._settings.max_batch)
             self._computing -= len(batch)
+        self._settle(batch, waited, *outcome)
+
+    def _settle(self, batch: list[_Waiting], waited: float, answers: list[Any], seconds: float) -> None:
+        self._seconds = seconds / len(batch)
         self._on_batch(len(batch), waited)
         for item, answer in zip(batch, answers, strict=True):
             if not item.answer.done():
@@ -160,6 +180,12 @@ class _Failure:
     """Stands in the place of an answer the predictor could not give."""
 
     reason: str
+
+
+def _timed(predict: Callable[[list[Any]], list[Any]], inputs: list[Any]) -> tuple[list[Any], float]:
+    """Return the answers and the seconds this thread computed, without those it waited for its turn."""
+    began = time.thread_time()
+    return answer_all(predict, inputs), time.thread_time() - began
 
 
 def answer_all(predict: Callable[[list[Any]], list[Any]], inputs: list[Any]) -> list[Any]:

@@ -27,7 +27,13 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json() -> None:
-    """Send everything that is logged to standard error as JSON lines."""
+    """Send everything that is logged to standard error as JSON lines.
+
+    Where a record comes from (file, thread, process) stands in none of them, and finding it out costs a tenth of
+    a small request: the logging HOWTO's section on optimization names these switches.
+    """
+    logging._srcfile = None  # type: ignore[assignment]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -53,7 +53,7 @@ def people_routes(shelf: Shelf) -> APIRouter:
 def predict_routes(shelf: Shelf) -> list[Route]:
     """Return /predict/MODEL and /predict/MODEL/versions/VERSION.
 
-    Plain routes: FastAPI's own cost as much as the rest of the server, and `openapi` documents these model by model.
+    Plain routes, for `Shortcut`; `openapi` documents them model by model.
     """
     paths = ("/predict/{model}", "/predict/{model}/versions/{version}")
     return [Route(path, _predict(shelf), methods=["POST"]) for path in paths]

@@ -23,6 +23,13 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
 
 
+def refusal_response(refusal: Refusal) -> Response:
+    """Return what a refused client hears."""
+    response = json_response({"error": refusal.message}, refusal.status)
+    response.headers.update(refusal.headers)
+    return response
+
+
 def answered_by(request: Request, model: str, version: str, role: str) -> None:
     """Tell log and metrics which version answers this request, and in which role."""
     request.scope[ANSWERED_BY] = {"model": model, "version": version, "role": role}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def run(test: Callable[[Batcher, Doubling], Any], doubling: Doubling | None = No
     doubling = doubling or Doubling()
 
     async def body() -> None:
-        chosen = Settings(**{"timeout_s": 5.0, **settings})
+        chosen = Settings(**{"timeout_s": 5.0, "inline_ms": 0.0, **settings})
         workers = Workers(chosen.threads)
         batcher = Batcher("toy", doubling, workers, chosen)
         try:
@@ -175,3 +176,36 @@ def test_all_that_waits_is_answered_when_it_is_closed() -> None:
         assert [await task for task in tasks] == [[0], [2], [4], [6], [8]]
 
     run(test)
+
+
+class Counting(Doubling):
+    """Notes the thread of each batch, and computes for a while when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+        self.seconds = 0.0
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:
+        self.threads.append(threading.get_ident())
+        ends = time.thread_time() + self.seconds
+        while time.thread_time() < ends:
+            pass
+        return super().__call__(inputs)
+
+
+def test_batches_are_computed_on_the_event_loop_when_they_take_less_than_a_thread_s_wake_up() -> None:
+    counting = Counting()
+
+    async def test(batcher: Batcher, _: Doubling) -> None:
+        assert await batcher.answer([1]) == [2]  # nothing is known yet: on a thread
+        outcomes = await asyncio.gather(*(batcher.answer([n]) for n in range(6)))
+        assert outcomes == [[2 * n] for n in range(6)]
+        counting.seconds = 0.2
+        await batcher.answer([7])  # nobody knew; from here on it is slow
+        await batcher.answer([8])
+
+    run(test, counting, inline_ms=50.0, max_batch=4)
+    assert [len(batch) for batch in counting.batches] == [1, 4, 2, 1, 1]
+    here = threading.get_ident()
+    assert [thread == here for thread in counting.threads] == [False, True, True, True, False]
