@@ -16,12 +16,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.graph_timing import milliseconds_by_round
 from components.core.files import read_json, write_json
 
 BATCHES = (1, 32)
@@ -75,7 +75,7 @@ def export(recipe: str, folder: Path) -> None:
     from components.export.export import export_model
     from components.inference import load_predictor
 
-    task, model, root = _model(recipe)
+    task, model, root = load_recipe(recipe)
     splits = {name: task.dataset(root, name) for name in ("train", "dev", "test")}
     variants = load_params().variants
     quality: dict[str, Any] = {}
@@ -108,21 +108,8 @@ def export(recipe: str, folder: Path) -> None:
 
 def timings(folder: Path, batch: int, rounds: int) -> dict[str, Any]:
     """Return each graph's median milliseconds a run and the median of the rounds' ratios with its range."""
-    from components.inference.session import open_session
-
-    sessions = {kind: open_session(folder / kind / "classify.onnx", threads=1) for kind in ("fp32", "int8")}
-    image = np.load(folder / "images.npy")[:batch]
-    runs = max(5, 400 // batch)
-    found: dict[str, list[float]] = {kind: [] for kind in sessions}
-    for number in range(rounds + 1):
-        for kind in sorted(sessions, reverse=bool(number % 2)):
-            times = []
-            for _ in range(runs):
-                started = time.perf_counter()
-                sessions[kind].run(None, {"image": image})
-                times.append(time.perf_counter() - started)
-            if number:  # the first round warms up
-                found[kind].append(1e3 * statistics.median(times))
+    graphs = {kind: folder / kind / "classify.onnx" for kind in ("fp32", "int8")}
+    found = milliseconds_by_round(graphs, {"image": np.load(folder / "images.npy")[:batch]}, rounds)
     ratios = sorted(a / b for a, b in zip(found["fp32"], found["int8"], strict=True))
     return {
         "ms": {kind: round(statistics.median(values), 4) for kind, values in found.items()},
@@ -138,7 +125,7 @@ def calibration_megabytes(recipe: str, samples: int) -> float:
     from components.export.int8_forms import with_int8_forms
     from components.export.precision import build_graphs
 
-    task, model, root = _model(recipe)
+    task, model, root = load_recipe(recipe)
     graphs = {k: with_int8_forms(g) for k, g in build_graphs(task, model, task.Options(), "fp32").items()}
     train = task.dataset(root, "train")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -148,7 +135,8 @@ def calibration_megabytes(recipe: str, samples: int) -> float:
     return round((after - before) / 1024, 1)
 
 
-def _model(recipe: str) -> tuple[Any, Any, Path]:
+def load_recipe(recipe: str) -> tuple[Any, Any, Path]:
+    """Return a recipe's task, its trained teacher, and its prepared data."""
     from components.core.params import load_params
     from components.core.task import load_task
     from components.training.weights import load_model

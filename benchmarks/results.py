@@ -299,8 +299,33 @@ def _quantization(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _compression_peers(result: Mapping[str, Any]) -> list[str]:
+    tables = []
+    for name, rows in result["tables"].items():
+        extra = [key for key in ("multiply_adds_m", "parameters") if key in rows["modelpress"]]
+        head = ["graph", "dev", "test", "MB", "ms, batch 1", "ms, batch 32", "faster than fp32", *extra]
+        cells = [
+            [
+                tool, f"{row['dev']:.2f}", f"{row['test']:.2f}", f"{row['bytes'] / 1e6:.3f}",
+                f"{row['ms_batch_1']:.3f}", f"{row['ms_batch_32']:.3f}",
+                f"{row['faster_batch_1']:.2f}x / {row['faster_batch_32']:.2f}x",
+                *(f"{row[key]:,.4g}" if key in row else "" for key in extra),
+            ]
+            for tool, row in rows.items()
+        ]  # fmt: skip
+        tables += [f"{name.capitalize()}:", _table(head, cells)]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return [
+        f"## Beside other tools: {result['recipe']}",
+        f"`python -m benchmarks.compression_peers PYTHON {result['recipe']}`: one fp32 graph, the same pictures, "
+        f"one thread, graphs taking turns. {versions}. {_machine(result['hardware'])}.",
+        *tables,
+    ]
+
+
 _SECTIONS = {
     "quantization-*": _quantization,
+    "compression_peers-*": _compression_peers,
     "conv_training": _conv_training,
     "decode": _decode,
     "serving-*": _serving,
