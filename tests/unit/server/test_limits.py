@@ -151,3 +151,14 @@ def idle_server(words: Path):
     yield f"http://{host}:{port}"
     server.should_exit = True
     thread.join(20)
+
+
+def test_response_leaves_in_one_piece(idle_server: str) -> None:
+    host, port = idle_server.removeprefix("http://").split(":")
+    body = b'{"inputs": ["a"]}'
+    head = f"POST /predict/words-fp32 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(head + body)
+        received = connection.recv(65536)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert received.endswith(b"}")
