@@ -1,5 +1,5 @@
 # One target for each thing a person does; `make help` lists them.
-PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3.13; do command -v $$p; done) python3.11)
+PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p; done) python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -36,6 +36,7 @@ help:  ## Show this list
 
 # torch first and alone: a later resolver step must find this very build in place
 $(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modelpress needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name one: make PYTHON=/path/to/python3.11")'
 	@echo "== setting up $(VENV) with $$($(PYTHON) --version), about 2 GB and 2 to 4 minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "== 1/4 torch" && $(BIN)/pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"

@@ -1,10 +1,10 @@
-"""`python -m pipelines STAGE [KEY]`: what dvc.yaml's commands call. Exit 0 done, 1 failed, 2 the user's to mend."""
+"""`python -m pipelines STAGE [KEY]`: what dvc.yaml's commands call. Exit 0 done, 1 failed, 2 failed as ever again."""
 
 from __future__ import annotations
 
 import sys
 
-from components.core.errors import ModelpressError, ProofError, did_you_mean
+from components.core.errors import ModelpressError, did_you_mean
 from pipelines.stages import STAGES
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
         STAGES[arguments[0]](arguments[1] if len(arguments) == 2 else "")
     except ModelpressError as error:
         print(error, file=sys.stderr)
-        return 1 if isinstance(error, ProofError) else 2
+        return 2
     except OSError as error:  # a full disk, a missing right: the system's own words name the file
         print(f"{' '.join(arguments)}: {error}", file=sys.stderr)
         return 1

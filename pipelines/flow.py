@@ -5,6 +5,7 @@ An unchanged stage ends as Cached without a process of its own. Result caching i
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import threading
@@ -26,7 +27,13 @@ from components.core.errors import ModelpressError
 from components.core.files import read_json
 from components.core.params import Params, load_params
 from components.core.threads import cores
-from components.tracking.registration import is_registered, register_if_new
+from components.tracking.registration import (
+    is_judged,
+    is_registered,
+    note_judged,
+    register_if_new,
+    registered_version,
+)
 from pipelines.dag import PlannedStage, is_stale, read_plan, recipe_of, targets_of
 from pipelines.lock_order import settle_order, stage_order
 from pipelines.progress import RunView, current_view
@@ -198,24 +205,27 @@ class _Walk:
     def register(self, name: str) -> State[Any]:
         """Put the recipe's chosen bundle into the registry, unless nothing about it has changed."""
         recipe = self.plan[name].key
-        if is_registered(self.root, recipe):
+        promote = self.promote and not is_judged(self.root, recipe)
+        if is_registered(self.root, recipe) and not promote:
             return Completed(name="Cached", message="registered already")
         self.view.running(name)
         version = register_if_new(self.root, recipe)
-        if version is None:
-            return Completed(message="registered already")
-        return Completed(message=f"version {version}{self._promoted(recipe, version) if self.promote else ''}")
+        done = "registered already" if version is None else f"version {version}"
+        return Completed(message=f"{done}{self._promoted(recipe) if promote else ''}")
 
-    def _promoted(self, recipe: str, version: int) -> str:
-        """Make a version the champion unless the gate refuses it, which fails no run: the one before goes on."""
+    def _promoted(self, recipe: str) -> str:
+        """Make the version the champion unless the gate refuses it, which fails no run: the one before goes on."""
         from components.tracking.registry import promote
 
         try:
+            version = registered_version(self.root, recipe)
             promote(self.root, recipe, version, budget=self.params.recipes[recipe].budget)
+            outcome = "champion"
         except ModelpressError as refusal:
             get_run_logger().warning(str(refusal))
-            return f", {refusal}"
-        return ", champion"
+            outcome = str(refusal)
+        note_judged(self.root, recipe)  # not before: after a kill or a locked database it gets its chance again
+        return f", {outcome}"
 
     def _task(self, name: str) -> Any:
         step = self.register if self.plan[name].family == "register" else self.attempt
@@ -247,7 +257,7 @@ class _Walk:
     def _threads(self) -> dict[str, str]:
         if self.jobs == 1:  # all cores, exactly as under `dvc repro`
             return {}
-        share = str(max(1, cores() // self.jobs))
+        share = os.environ.get("MODELPRESS_THREADS") or str(max(1, cores() // self.jobs))
         return {"OMP_NUM_THREADS": share, "MODELPRESS_THREADS": share}
 
     def _finish(self, name: str, state: State[Any]) -> None:

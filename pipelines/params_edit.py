@@ -10,6 +10,7 @@ from typing import Any
 
 from components.core.errors import ModelpressError, did_you_mean
 from components.core.files import write_text
+from components.core.params import parse_params, read_params
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,22 @@ def set_params(path: Path, assignments: Sequence[str], check: Callable[[str], No
     check: raises when the resulting text is no valid parameter file.
 
     Raises:
-        ModelpressError: an assignment without `=`, a key below none that is there, or what `check` raises.
+        ModelpressError: no such file or no YAML, an assignment without `=`, a key below none that is there, or what
+            `check` raises.
             Nothing is written then.
     """
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1 << 16  # never fold a long line
-    document = yaml.load(path.read_text(encoding="utf-8"))
+    text = read_params(path)
+    try:
+        document = yaml.load(text)
+    except YAMLError:
+        parse_params(text, path)  # says what is wrong with it
+        raise
     changes = [_assign(document, assignment) for assignment in assignments]
     stream = io.StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.progress import RunView
 
 INTERRUPTED = 130
+LONGEST_TYPED = 100  # characters of an example that people would type; a picture is none
 CODE = Path(__file__).resolve().parent.parent
 
 
@@ -165,9 +167,10 @@ def show_outcome(root: Path, recipes: Sequence[str], console: Console) -> None:
     first = recipes[0]
     golden = root / "bundles" / first / selected / "golden.json"
     example = read_json(golden)["examples"][0]["input"] if selected and golden.is_file() else "text"
+    typed = shlex.quote(example) if isinstance(example, str) and len(example) < LONGEST_TYPED else "FILE"
     rows = [(f"modelpress report {first}", "the report page: table, frontier, curves, examples"),
             ("modelpress ui", "the MLflow and Prefect user interfaces"),
-            (f'modelpress predict {selected or first} "{example}"', "try the chosen bundle")]  # fmt: skip
+            (f"modelpress predict {selected or first} {typed}", "try the chosen bundle")]  # fmt: skip
     for command, meaning in rows:
         console.print(f"  [cyan]{escape(command)}[/]  {meaning}", highlight=False, soft_wrap=True)
 

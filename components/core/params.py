@@ -180,6 +180,8 @@ def parse_params(text: str, path: Path) -> Params:
         raw = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise ModelpressError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (TypeError, ValueError) as error:  # a list as a key, a date that no calendar has
+        raise ModelpressError(f"{path}: a key or value that YAML knows and params.yaml can't hold: {error}") from None
     if not isinstance(raw, dict):
         raise ModelpressError(f"{path}: expected a mapping with datasets, recipes, students and variants")
     params = parse_config(Params, raw, "")

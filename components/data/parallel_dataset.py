@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json, write_text
 from components.data.readers import read_pairs
 from components.data.readers.text_lines import read_lines
@@ -18,12 +19,17 @@ from components.data.vocabulary import train_sentencepiece, train_words
 from components.inference.tokenizers import BOS, EOS, PAD, Tokenizer, load_tokenizer
 
 SIDES = ("source", "target")
+LONGEST = 126  # tokens; with begin and end marks the positions a Transformer knows
 
 
 def prepare_pairs(
     raw: Path, out: Path, split: Mapping[str, Any], tokenizer: str, vocabulary: int, min_frequency: int, bleu: str
 ) -> dict[str, Any]:
-    """Write each split's text, and tokenizers learnt from the training pairs alone; return what is worth showing."""
+    """Write each split's text, and tokenizers learnt from the training pairs alone; return what is worth showing.
+
+    Raises:
+        ModelpressError: a sentence is too long.
+    """
     splits = read_pairs(raw, split)
     (out / "assets").mkdir(parents=True)
     tokenizers = []
@@ -40,8 +46,15 @@ def prepare_pairs(
         (out / name).mkdir()
         for side, side_name in enumerate(SIDES):
             sentences = [pair[side] for pair in pairs]
+            rows = [tokenizers[side].encode(text) for text in sentences]
+            for number, row in enumerate(rows, 1):
+                if len(row) > LONGEST:
+                    raise ModelpressError(
+                        f"{name}, {side_name} {number}: {len(row)} tokens, at most {LONGEST} are read: "
+                        f"{sentences[number - 1][:60]!r}...; leave it out of the data"
+                    )
             write_text(out / name / f"{side_name}.txt", "".join(f"{sentence}\n" for sentence in sentences))
-            _write_ragged(out / name / f"{side_name}.npz", [tokenizers[side].encode(text) for text in sentences])
+            _write_ragged(out / name / f"{side_name}.npz", rows)
     facts = {
         "pairs": {name: len(pairs) for name, pairs in splits.items()},
         "vocabulary": dict(zip(SIDES, map(len, tokenizers), strict=True)),

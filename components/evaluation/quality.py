@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,11 @@ Scores = Mapping[str, Mapping[str, float]]  # split -> metric -> value
 
 
 def score_splits(task: Task, predictor: Any, splits: Mapping[str, TaskDataset]) -> dict[str, dict[str, float]]:
-    """Return {split: {metric: value}} of a predictor."""
+    """Return {split: {metric: value}} of a predictor.
+
+    Raises:
+        ModelpressError: a value is not finite.
+    """
     return {name: _rounded(task.score(predictor, examples)) for name, examples in splits.items()}
 
 
@@ -36,12 +41,18 @@ def check_quality(metric: Metric, quality: Scores, own_torch: Scores, tolerance:
     """Compare a variant with the torch model it was exported from, on dev.
 
     Raises:
-        ProofError: the metric lost more than the tolerance; the message gives the numbers.
+        ProofError: the metric lost more than the tolerance, or there is nothing to compare it with.
     """
-    for name, value in quality["dev"].items():
+    judged = {name: value for name, value in quality["dev"].items() if name.startswith(metric.name)}
+    if not judged:
+        raise ProofError(f"dev has no {metric.name}: nothing proves the variant; found: {', '.join(quality['dev'])}")
+    for name, value in judged.items():  # what stands beside it may have another mode
         expected = own_torch["dev"].get(name)
-        if not expected or not name.startswith(metric.name):  # what stands beside it may have another mode
-            continue
+        if expected is None:
+            raise ProofError(
+                f"{name}: the torch model has no such score to compare with, because no variant asked for it when it "
+                "was trained; score it with `dvc repro -f -s train@MODEL` (compress@MODEL if it is a student)"
+            )
         loss = relative_loss(metric, value, expected)
         if loss > tolerance.quality_drop:
             raise ProofError(
@@ -78,4 +89,9 @@ def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: st
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise ModelpressError(
+                f"{name} is {value}: the model has diverged; lower train.learning_rate or set train.clip"
+            )
     return {name: round(float(value), 4) for name, value in scores.items()}

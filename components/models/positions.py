@@ -12,6 +12,17 @@ Mode = Literal["add", "concat"]
 MAX_LENGTH = 128
 
 
+def check_width(width: int, mode: Mode) -> None:
+    """Refuse a width that positions do not fit: a sine and a cosine for each of their columns' pairs.
+
+    Raises:
+        ValueError: and which widths fit.
+    """
+    step = 2 if mode == "add" else 8
+    if width % step:
+        raise ValueError(f"width: {width} is no multiple of {step}, which positions: {mode} needs")
+
+
 def sinusoids(length: int, width: int) -> Tensor:
     """Return a (length, width) float32 table: sines in the first half of the columns, cosines in the second."""
     position = torch.arange(length)[:, None].float()

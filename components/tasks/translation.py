@@ -24,6 +24,7 @@ from components.inference.tokenizers import BOS, EOS, PAD
 from components.models.decoding import RANKING, SEARCH, BeamBody, Finish, GreedyBody, Shrink, Start
 from components.models.fast_ops import smoothed_cross_entropy
 from components.models.multiply_adds import multiply_adds
+from components.models.positions import check_width
 from components.models.rnn import RecurrentSeq2Seq
 from components.models.transformer import Transformer
 
@@ -66,6 +67,7 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         if self.architecture == "transformer":
+            check_width(self.width, self.positions)
             self.explicit()
         return self
 
@@ -77,6 +79,8 @@ class ModelConfig(Config):
         source_heads = self.heads if self.source_heads is None else self.source_heads
         decoder_ffn = self.ffn if self.decoder_ffn is None else self.decoder_ffn
         heads = self.heads if isinstance(self.heads, int) else max(self.heads)
+        if not 0 < heads <= self.width:
+            raise ValueError(f"heads: 1 to {self.width} (width) are possible, got {heads}")
         return self.model_copy(
             update={
                 "head_width": self.head_width or self.width // heads,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.bundle import MANIFEST, Bundle
+from components.core.errors import ModelpressError
 from components.core.files import read_json, sha256_file, write_json
 from components.evaluation.selection import p50_of, quality_of
 from components.tracking.pipeline_run import chosen_row, git_tags, headline
@@ -72,7 +73,31 @@ def is_registered(root: Path, recipe: str) -> bool:
     manifest, note = root / "bundles" / recipe / variant / MANIFEST, _note(root, recipe)
     if not (manifest.is_file() and note.is_file()) or (is_local(root) and not (root / DATABASE).is_file()):
         return False
-    return bool(read_json(note) == {"uri": tracking_uri(root), "bundle_sha256": sha256_file(manifest)})
+    noted = read_json(note)
+    return bool((noted["uri"], noted["bundle_sha256"]) == (tracking_uri(root), sha256_file(manifest)))
+
+
+def registered_version(root: Path, recipe: str) -> int:
+    """Return the version that holds the recipe's selected bundle.
+
+    Raises:
+        ModelpressError: it is not registered, or the MLflow store can't be reached.
+    """
+    digest = read_json(_note(root, recipe))["bundle_sha256"]
+    for version in connect(root).search_model_versions(f"name='{recipe}'"):
+        if version.tags.get("bundle_sha256") == digest:
+            return int(version.version)
+    raise ModelpressError(f"{recipe}: its selected bundle is not in the registry any more")
+
+
+def is_judged(root: Path, recipe: str) -> bool:
+    """Return whether the gate has had its say on the selected bundle: one rolled back is not promoted again."""
+    return is_registered(root, recipe) and bool(read_json(_note(root, recipe)).get("judged"))
+
+
+def note_judged(root: Path, recipe: str) -> None:
+    """Remember that the gate has had its say on the registered bundle."""
+    write_json(_note(root, recipe), {**read_json(_note(root, recipe)), "judged": True})
 
 
 def _note(root: Path, recipe: str) -> Path:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from components.core.bundle import MANIFEST, Bundle
 from components.core.config import parse_config
 from components.core.errors import ModelpressError, did_you_mean
@@ -221,19 +223,21 @@ def _verified_bundle(client: MlflowClient, root: Path, version: ModelVersion) ->
     """Return a version's bundle, downloaded unless an intact copy is here; its manifest must be the registered one."""
     folder = root / STATE / "bundles" / version.name / str(version.version)
     digest = version.tags.get("bundle_sha256")
-    try:
-        if sha256_file(folder / MANIFEST) == digest:
-            return Bundle.load(folder)
-    except (OSError, ModelpressError):
-        pass  # none here yet, or it was damaged here: the registry has another
-    with new_folder(folder) as temporary:
-        _download(client, version, temporary)
-        if sha256_file(temporary / MANIFEST) != digest:
-            raise ModelpressError(
-                f"{version.name}: version {version.version}'s bundle was changed after it was registered"
-            )
-        Bundle.load(temporary)
-    return Bundle.load(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # who comes second finds the first one's copy
+        try:
+            if sha256_file(folder / MANIFEST) == digest:
+                return Bundle.load(folder)
+        except (OSError, ModelpressError):
+            pass  # none here yet, or it was damaged here: the registry has another
+        with new_folder(folder) as temporary:
+            _download(client, version, temporary)
+            if sha256_file(temporary / MANIFEST) != digest:
+                raise ModelpressError(
+                    f"{version.name}: version {version.version}'s bundle was changed after it was registered"
+                )
+            Bundle.load(temporary)
+        return Bundle.load(folder)
 
 
 def _download(client: MlflowClient, version: ModelVersion, to: Path) -> None:

@@ -51,6 +51,7 @@ def fit(
         ModelCheckpoint(checkpoints, "last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)
     )
     model.train()  # a copy of a finished model comes in eval mode, which Lightning would keep: no dropout
+    module = FitModule(model, step, train, dev, config)
     trainer = Trainer(
         max_epochs=config.epochs,
         precision=config.precision,
@@ -60,11 +61,10 @@ def fit(
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
-        val_check_interval=config.dev_every,
+        val_check_interval=config.dev_every and min(config.dev_every, module.steps_per_epoch),
         reload_dataloaders_every_n_epochs=1,  # each epoch has batches of its own, drawn from its number
         default_root_dir=checkpoints,
     )
-    module = FitModule(model, step, train, dev, config)
     checkpoint = _readable(checkpoints / "last.ckpt")
     if checkpoint and checkpoint["epoch"] + 1 >= config.epochs:  # killed behind its last epoch: nothing to train
         module.load_state_dict(checkpoint["state_dict"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from components.core.errors import ModelpressError
 from components.core.task import StepOutput, TaskDataset
 from components.training.batching import BucketBatches
 from components.training.config import TrainConfig
@@ -79,7 +80,7 @@ def batches(data: TaskDataset, config: TrainConfig, epoch: int | None) -> DataLo
         return DataLoader(data, size, shuffle, generator=order, collate_fn=data.collate)  # type: ignore[arg-type]
     lengths = data.lengths()
     if lengths is None:
-        raise ValueError("tokens_per_batch: this task's examples have no length; give batch_size")
+        raise ModelpressError("train.tokens_per_batch: this task's examples have no length; give batch_size")
     sampler = BucketBatches(lengths, config.tokens_per_batch, seed)
     return DataLoader(data, batch_sampler=sampler, collate_fn=data.collate)  # type: ignore[arg-type]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from components.core.errors import ModelpressError, ProofError
 from components.core.task import Metric
 from components.core.tolerance import tolerance_for
-from components.evaluation.quality import check_quality, share_of_teacher
+from components.evaluation.quality import check_quality, score_splits, share_of_teacher
 
 ACCURACY, MSE = Metric("accuracy", "max", "%"), Metric("mse", "min")
 ONE_PERCENT = tolerance_for("int8", {"quality_drop": 0.01}, "t")
@@ -46,4 +48,20 @@ def test_protocol_the_teacher_was_not_scored_under_is_a_clear_error() -> None:
 
 
 def test_only_the_same_protocol_is_compared() -> None:
-    check_quality(ACCURACY, dev(bleu_greedy=1.0), dev(bleu_beam4=40.0), ONE_PERCENT)
+    check_quality(Metric("bleu"), dev(bleu_greedy=36.0), dev(bleu_greedy=36.0, bleu_beam4=40.0), ONE_PERCENT)
+
+
+def test_variant_is_refused_when_nothing_was_compared() -> None:
+    with pytest.raises(ProofError, match=r"^bleu_beam6: the torch model has no such score .* train@MODEL"):
+        check_quality(Metric("bleu"), dev(bleu_beam6=40.0), dev(bleu_beam4=40.0), ONE_PERCENT)
+    with pytest.raises(ProofError, match=r"^dev has no accuracy"):
+        check_quality(ACCURACY, dev(loss=1.0), dev(accuracy=90.0), ONE_PERCENT)
+
+
+def test_score_that_is_not_finite_is_a_clear_error() -> None:
+    class Diverged:
+        def score(self, predictor: Any, examples: Any) -> dict[str, float]:
+            return {"mse": float("nan")}
+
+    with pytest.raises(ModelpressError, match=r"^mse is nan: the model has diverged; lower train.learning_rate"):
+        score_splits(Diverged(), None, {"dev": None})  # type: ignore[arg-type]

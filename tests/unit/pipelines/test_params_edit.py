@@ -32,6 +32,18 @@ def accept(text: str) -> None:
     pass
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "no such file"), ("a: [1", "not valid YAML"), ("a: 1\na: 2\n", "not valid YAML: 'a' stands twice")],
+)
+def test_file_that_can_not_be_read_is_one_clear_line(path: Path, text: str | None, message: str) -> None:
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ModelpressError, match=message):
+        set_params(path, ["a=1"], accept)
+
+
 def test_set_changes_only_the_value_when_the_key_exists(path: Path) -> None:
     changes = set_params(path, ["recipes.one.train.epochs=3", "recipes.one.passes.0.prune.heads=0.5"], accept)
     assert [str(change) for change in changes] == ["recipes.one.train.epochs: 5 -> 3",

@@ -12,6 +12,7 @@ from components.core.bundle import SIGNATURE, Bundle
 from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json, write_text
 from components.core.params import Budget
+from components.tracking.registration import is_judged, note_judged, registered_version
 from components.tracking.registry import (
     download_bundle,
     promote,
@@ -57,6 +58,20 @@ def test_bundle_is_registered_once_with_its_figures_and_below_the_project_alone(
     assert model.is_relative_to(root / ".modelpress/mlartifacts" / RECIPE)
     assert version.description == "# tiny-int8\n"
     assert connect(root).get_run(version.run_id).info.status == "FINISHED"
+
+
+def test_gate_s_word_on_a_bundle_is_remembered_until_there_is_another_bundle(root: Path, select_bundle) -> None:
+    select_bundle(scale=2.0)
+    register_if_new(root, RECIPE)
+    assert not is_judged(root, RECIPE)
+    note_judged(root, RECIPE)
+    assert register_if_new(root, RECIPE) is None
+    assert is_judged(root, RECIPE)
+    select_bundle(scale=4.0)
+    assert not is_judged(root, RECIPE)  # before it is registered, too
+    assert register_if_new(root, RECIPE) == 2
+    assert registered_version(root, RECIPE) == 2
+    assert not is_judged(root, RECIPE)
 
 
 def test_registering_leaves_other_clients_of_this_process_their_own_stores(
