@@ -20,6 +20,7 @@ def main() -> None:
     """Run what can be run here; a benchmark that fails is named and the rest goes on."""
     failed = []
     commands = [
+        ["benchmarks.first_run"],
         ["benchmarks.orchestration"],
         ["benchmarks.serving_swaps"],
         ["benchmarks.binary_addition"],

@@ -221,6 +221,16 @@ def _sound_generation(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _first_run(result: Mapping[str, Any]) -> list[str]:
+    return [
+        "## From a clone to a bundle",
+        f"`python -m benchmarks.first_run` at {result['commit']}: `make .venv/.ready` took {result['setup_s']:,.0f} s, "
+        f"`make run` {result['run_s'] / 60:.1f} min for {result['stages']} stages, and again with nothing to do "
+        f"{result['again_s']:.1f} s ({result['cached_again']} Cached, {result['ran_again']} run). {result['reason']} "
+        f"{_machine(result['hardware'])}.",
+    ]
+
+
 def _serving(result: Mapping[str, Any]) -> list[str]:
     speed = [
         [f"{name}, {key.removeprefix('connections_')}", *(f"{row[f]:,.1f}" for f in _SPEED), f"{row['failed']}"]
@@ -324,6 +334,7 @@ def _compression_peers(result: Mapping[str, Any]) -> list[str]:
 
 
 _SECTIONS = {
+    "first_run": _first_run,
     "quantization-*": _quantization,
     "compression_peers-*": _compression_peers,
     "conv_training": _conv_training,

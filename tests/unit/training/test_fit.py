@@ -117,6 +117,12 @@ def test_a_finished_model_trains_with_dropout_again(tmp_path: Path) -> None:
     assert all(torch.equal(weight, fresh[name]) for name, weight in model.state_dict().items())
 
 
+def test_looking_at_dev_less_often_than_an_epoch_ends_means_at_its_end(tmp_path: Path) -> None:
+    _, rows = run(tmp_path / "seldom", dev_every=10_000)
+    _, ends = run(tmp_path / "ends")
+    assert [row for row in rows if "dev_loss" in row] == [row for row in ends if "dev_loss" in row]
+
+
 def test_one_way_to_batch_is_demanded() -> None:
     with pytest.raises(ValueError, match="one of tokens_per_batch and batch_size"):
         TrainConfig(**{**BASE, "batch_size": 3})
