@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,10 +30,12 @@ def serve(
     Raises:
         ModelpressError: no such bundle, two under one name, or not signed by the key's owner.
     """
-    references = references_of(root, bundles or list(load_params(root / "params.yaml").default), canaries, shadows)
+    check = partial(_check, public_key)
+    names = bundles or list(load_params(root / "params.yaml").default)
+    references = references_of(root, names, canaries, shadows, check)
     from deploy.server.serve import serve as start
 
-    start(references, settings, root, partial(_check, public_key))
+    start(references, settings, root, check)
 
 
 def _check(public_key: Path | None, folder: Path) -> None:
@@ -42,15 +45,23 @@ def _check(public_key: Path | None, folder: Path) -> None:
         verify_signature(folder, public_key)
 
 
-def references_of(root: Path, bundles: list[str], canaries: list[str], shadows: list[str]) -> list[Reference]:
+def references_of(
+    root: Path,
+    bundles: list[str],
+    canaries: list[str],
+    shadows: list[str],
+    check: Callable[[Path], None] = lambda folder: None,
+) -> list[Reference]:
     """Return what is to be served: the first bundle of a name answers, the others only those who ask for them.
+
+    check: called with a folder before anything in it is parsed.
 
     Raises:
         ModelpressError: no such bundle, two under one name, or a canary or shadow of nothing that is served.
     """
     references: list[Reference] = []
     for name in bundles:
-        reference = _reference(root, name)
+        reference = _reference(root, name, check)
         taken = [other for other in references if other.model == reference.model]
         if taken and isinstance(reference.bundle, LocalBundle):
             raise ModelpressError(
@@ -66,10 +77,11 @@ def references_of(root: Path, bundles: list[str], canaries: list[str], shadows: 
     return references
 
 
-def _reference(root: Path, name: str) -> Reference:
+def _reference(root: Path, name: str, check: Callable[[Path], None]) -> Reference:
     if name.startswith("models:/"):
         return _registered(name)
     folder = find_bundle(root, name)
+    check(folder)
     model = Bundle.load(folder).manifest.variant if (Path(name) / "manifest.json").is_file() else name
     return Reference(model, LocalBundle(folder.resolve()))
 

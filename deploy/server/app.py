@@ -19,7 +19,7 @@ from deploy.server.openapi import openapi_document
 from deploy.server.people_routes import people_routes, predict_routes
 from deploy.server.protocol_routes import VERSION, protocol_routes
 from deploy.server.refusals import Refusal
-from deploy.server.requests import json_response, refusal_response
+from deploy.server.requests import internal_error, json_response, refusal_response
 from deploy.server.settings import Reference, Settings
 from deploy.server.shelf import Shelf
 from deploy.server.shortcut import Shortcut
@@ -57,6 +57,7 @@ def create_app(references: list[Reference], settings: Settings, supplier: Suppli
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Exception, _failed)
     app.add_exception_handler(HTTPException, _not_found)
     app.openapi = lambda: openapi_document(app, shelf)  # type: ignore[method-assign]
     answering: ASGIApp = Shortcut(app, asked_most)
@@ -67,6 +68,10 @@ def create_app(references: list[Reference], settings: Settings, supplier: Suppli
 
 async def _refused(request: Request, error: Any) -> Response:
     return refusal_response(error)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return internal_error()
 
 
 async def _not_found(request: Request, error: Any) -> Response:

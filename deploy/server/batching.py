@@ -2,8 +2,8 @@
 
 A batch is one thread's share of all inputs that wait or run, so that no core is idle while another has all of them. It
 starts as soon as so many wait as were a share while the last one ran: a lone client never waits, and many clients find
-each other again. At the latest it starts `max_delay_ms` after its first input came. Where a batch computes faster than
-a thread wakes, all that waits is answered on the event loop itself.
+each other again. At the latest it starts `max_delay_ms` after its first input came. Where what waits is known to
+compute faster than a thread wakes, the event loop answers it itself.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from components.core.errors import ModelpressError
+from deploy.server.quick import NOT_QUICK, Quick
 from deploy.server.refusals import Refusal, queue_full, timed_out
 from deploy.server.settings import Settings
 from deploy.server.workers import Workers
@@ -33,7 +33,7 @@ class _Waiting:
 
 
 class Batcher:
-    """One model's queue. Lives on one event loop; `predict` runs on a worker."""
+    """One model's queue. Lives on one event loop; `predict` runs on a worker, or there for `quick` inputs."""
 
     def __init__(
         self,
@@ -42,13 +42,14 @@ class Batcher:
         workers: Workers,
         settings: Settings,
         on_batch: Callable[[int, float], None] = lambda size, waited: None,
+        quick: Quick = NOT_QUICK,
     ) -> None:
         self._name, self._predict, self._workers, self._settings = name, predict, workers, settings
         self._on_batch = on_batch  # told the size of each batch and how long its first input waited, in seconds
         self._queue: deque[_Waiting] = deque()
         self._wanted = 1  # how many waiting inputs start a batch
         self._computing = 0  # inputs of the batches that run
-        self._seconds = math.inf  # an input of the last batch took to compute
+        self._quick = quick
         self._some, self._enough = asyncio.Event(), asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -103,7 +104,7 @@ class Batcher:
     async def _dispatch(self) -> None:
         while True:
             await self._some.wait()
-            if self._queue and self._is_quick():
+            if self._quick.fits([item.input for item in self._queue][: self._quick.together + 1]):
                 self._answer_here()
                 await asyncio.sleep(0)  # between two batches others have their turn
                 continue
@@ -132,15 +133,12 @@ class Batcher:
             except TimeoutError:
                 return
 
-    def _is_quick(self) -> bool:
-        return self._seconds * min(len(self._queue), self._settings.max_batch) < self._settings.inline_ms / 1000
-
     def _answer_here(self) -> None:
         batch = self._next_batch(len(self._queue))
         self._wanted = 1
         if batch:
             waited = asyncio.get_running_loop().time() - batch[0].arrived
-            self._settle(batch, waited, *_timed(self._predict, [item.input for item in batch]))
+            self._settle(batch, waited, answer_all(self._predict, [item.input for item in batch]))
 
     def _next_batch(self, size: int) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -160,15 +158,14 @@ class Batcher:
     async def _run(self, batch: list[_Waiting]) -> None:
         waited, share = asyncio.get_running_loop().time() - batch[0].arrived, self._share()
         try:
-            outcome = await self._workers.run(_timed, self._predict, [item.input for item in batch])
+            answers = await self._workers.run(answer_all, self._predict, [item.input for item in batch])
         finally:
             self._workers.give_back()
             self._wanted = min(max(share, self._share()), self._settings.max_batch)
             self._computing -= len(batch)
-        self._settle(batch, waited, *outcome)
+        self._settle(batch, waited, answers)
 
-    def _settle(self, batch: list[_Waiting], waited: float, answers: list[Any], seconds: float) -> None:
-        self._seconds = seconds / len(batch)
+    def _settle(self, batch: list[_Waiting], waited: float, answers: list[Any]) -> None:
         self._on_batch(len(batch), waited)
         for item, answer in zip(batch, answers, strict=True):
             if not item.answer.done():
@@ -180,12 +177,6 @@ class _Failure:
     """Stands in the place of an answer the predictor could not give."""
 
     reason: str
-
-
-def _timed(predict: Callable[[list[Any]], list[Any]], inputs: list[Any]) -> tuple[list[Any], float]:
-    """Return the answers and the seconds this thread computed, without those it waited for its turn."""
-    began = time.thread_time()
-    return answer_all(predict, inputs), time.thread_time() - began
 
 
 def answer_all(predict: Callable[[list[Any]], list[Any]], inputs: list[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-class _Together:
+class Together:
     """A transport that sends what is written in one step of the event loop at once; all else is the transport's own."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -20,11 +20,13 @@ class _Together:
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
+        """Send it with all else that is written in this step."""
         if not self._parts:
             self._loop.call_soon(self._send)
         self._parts.append(data)
 
     def close(self) -> None:
+        """Send what is left, then close."""
         self._send()
         self._transport.close()
 
@@ -44,8 +46,14 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start waiting for a head."""
-        super().connection_made(_Together(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(Together(transport, self.loop))  # type: ignore[arg-type]
         self._head = self.loop.call_later(self.timeout_keep_alive, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a byte between two requests, or of a body behind its answer, does not make a connection busy."""
+        super().data_received(data)
+        if self._head is None and (self.cycle is None or self.cycle.response_complete):
+            self._head = self.loop.call_later(self.timeout_keep_alive, self._give_up)
 
     def on_message_begin(self) -> None:
         """A head begins: it has its own time from here."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.core.errors import ModelpressError
 from components.core.files import read_json
 from components.core.tolerance import tolerance_for
@@ -67,7 +69,9 @@ def check_golden(predictor: Predictor, examples: Sequence[Example], precision: s
 
 
 def equal_answers(left: Any, right: Any) -> bool:
-    """Return whether two answers are the same JSON value; numbers may differ by a twentieth."""
+    """Return whether two answers are the same JSON value, or two arrays the same; numbers may differ by a twentieth."""
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return left.shape == right.shape and _equal_arrays(left, right)
     if hasattr(left, "tolist"):
         left = left.tolist()
     if isinstance(left, Mapping) and isinstance(right, Mapping):
@@ -77,3 +81,9 @@ def equal_answers(left: Any, right: Any) -> bool:
     if isinstance(left, float | int) and isinstance(right, float | int):
         return math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE)
     return bool(left == right)
+
+
+def _equal_arrays(left: np.ndarray, right: np.ndarray) -> bool:
+    if np.issubdtype(left.dtype, np.number) and np.issubdtype(right.dtype, np.number):
+        return bool(np.allclose(left, right, rtol=CLOSE, atol=CLOSE, equal_nan=True))
+    return bool(np.array_equal(left, right))

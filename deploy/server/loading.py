@@ -11,13 +11,14 @@ from components.core.errors import ModelpressError
 from components.core.files import sha256_file
 from components.inference import Predictor, load_predictor
 from deploy.server.golden import Example, check_golden, kind_of, read_examples
+from deploy.server.quick import Quick, measure_quick
 
 
 @dataclass(frozen=True)
 class Model:
     """One version of a model, ready to answer. digest: sha256 of its manifest, which vouches for all its files.
 
-    kinds: what its golden inputs are, in words; it is asked for nothing else.
+    kinds: what its golden inputs are, in words; it is asked for nothing else. quick: see there.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Model:
     predictor: Predictor
     examples: tuple[Example, ...]
     kinds: frozenset[str]
+    quick: Quick
 
 
 def load_model(name: str, version: str, folder: Path, check: Callable[[Path], None]) -> Model:
@@ -43,11 +45,11 @@ def load_model(name: str, version: str, folder: Path, check: Callable[[Path], No
     predictor = load_predictor(bundle, threads=1)
     try:
         check_golden(predictor, examples, manifest.precision, f"{name} {version}")
-        predictor.predict([examples[0].input])  # a lone request is warm too
+        quick = measure_quick(predictor, [example.input for example in examples])  # so a lone request is warm too
     except ModelpressError:
         raise
     except Exception as error:  # whatever a broken graph or asset makes the predictor raise
         reason = " ".join(str(error).split())[:200]
         raise ModelpressError(f"{name} {version}: fails on its golden examples ({reason})") from error
     kinds = frozenset(kind_of(example.input) for example in examples)
-    return Model(name, version, sha256_file(folder / MANIFEST), manifest, predictor, examples, kinds)
+    return Model(name, version, sha256_file(folder / MANIFEST), manifest, predictor, examples, kinds, quick)

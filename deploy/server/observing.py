@@ -6,13 +6,15 @@ import logging
 import time
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.server.metrics import Metrics
-from deploy.server.requests import ANSWERED_BY, json_response
+from deploy.server.requests import ANSWERED_BY, internal_error
 
 log = logging.getLogger("modelpress.requests")
 _QUIET = ("/v2/health/live", "/v2/health/ready", "/metrics")  # probes would fill the log
+CLIENT_GONE = 499  # as nginx writes it
 _NOBODY = {"model": "", "version": "", "role": ""}
 
 
@@ -37,10 +39,12 @@ class Observed:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:  # in the middle of its body; nobody is there to hear anything
+            status = CLIENT_GONE
         except Exception:
             log.exception("a request failed")
             if not status:
-                await json_response({"error": "internal error; the server's log has it"}, 500)(scope, receive, watched)
+                await internal_error()(scope, receive, watched)
         finally:
             self._account(scope, status, time.perf_counter() - began)
 

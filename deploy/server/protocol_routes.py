@@ -176,6 +176,6 @@ def write_response(
 def _shadow(shelf: Shelf, target: Target, outputs: list[str], inputs: Any, arrays: dict[str, np.ndarray]) -> None:
     async def answer(version: ServedVersion) -> bool:
         found = await version.graphs.run(target.graph, outputs, inputs)
-        return all(equal_answers(found[name], arrays[name]) for name in outputs)
+        return await asyncio.to_thread(lambda: all(equal_answers(found[name], arrays[name]) for name in outputs))
 
     shadow(shelf, target.served, answer)

@@ -23,6 +23,11 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
 
 
+def internal_error() -> Response:
+    """Return what a client hears of our own mistakes."""
+    return json_response({"error": "internal error; the server's log has it"}, 500)
+
+
 def refusal_response(refusal: Refusal) -> Response:
     """Return what a refused client hears."""
     response = json_response({"error": refusal.message}, refusal.status)

@@ -16,7 +16,6 @@ class Settings:
 
     threads: batches computed at a time, each on one core (small graphs gain less from sharing one).
     queue: inputs of one model that may wait. max_batch: inputs computed together, and rows a tensor may have.
-    inline_ms: batches that compute in less do so on the event loop, since waking a thread takes as long; 0: none.
     idle_s: how long a connection may say nothing. body_s: how long a request's body may take to arrive.
     """
 
@@ -24,7 +23,6 @@ class Settings:
     port: int = DEFAULT_PORT
     max_batch: int = 32
     max_delay_ms: float = 5.0
-    inline_ms: float = 0.5
     queue: int = 512
     timeout_s: float = 30.0
     max_request_bytes: int = 8 * 2**20

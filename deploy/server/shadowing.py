@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from deploy.server.refusals import Refusal
 from deploy.server.shelf import ServedModel, ServedVersion, Shelf
+
+log = logging.getLogger("modelpress.shadow")
 
 
 def shadow(shelf: Shelf, served: ServedModel, answer: Callable[[ServedVersion], Awaitable[bool]]) -> None:
@@ -25,6 +28,7 @@ def shadow(shelf: Shelf, served: ServedModel, answer: Callable[[ServedVersion], 
         except Refusal as refusal:
             outcome = "dropped" if refusal.status == 429 else "failed"
         except Exception:
+            log.exception("a shadow's answer can't be compared")
             outcome = "failed"
         count.labels(served.name, version.model.version, outcome).inc()
 

@@ -29,7 +29,7 @@ class ServedVersion:
             metrics.batch_inputs.labels(model.name).observe(size)
             metrics.queue_seconds.labels(model.name).observe(waited)
 
-        self.batcher = Batcher(model.name, model.predictor.predict, workers, settings, on_batch)
+        self.batcher = Batcher(model.name, model.predictor.predict, workers, settings, on_batch, model.quick)
         self.graphs = GraphRunner(model, workers, settings)
         metrics.queue_inputs.labels(model.name, model.version).set_function(lambda: len(self.batcher))
 

@@ -1,7 +1,7 @@
 """Brings versions to the shelf: all of them at the start, then, every second, those whose alias has moved.
 
-A thread of its own: looking, downloading, checking and warming never hold up the event loop. What is refused on the way
-leaves the version before it answering.
+On threads of their own, one for each alias: looking, downloading, checking and warming never hold up the event loop,
+nor one model's new version another's rollback. What is refused on the way leaves the version before it answering.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ class Supply(threading.Thread):
         self._check, self._on_failure = check, on_failure
         self._loop = asyncio.get_running_loop()
         self._ending = threading.Event()
-        self._registry = LiveVersions(root)
         self._served: dict[Reference, LiveVersion] = {}
         self._refused: dict[Reference, _Refused] = {}
 
@@ -81,17 +80,18 @@ class Supply(threading.Thread):
             return
         self._shelf.ready = True
         log.info("ready", extra={"fields": {"models": sorted(self._shelf.models)}})
-        followed = [reference for reference in self._references if _moves(reference)]
-        while followed and not self._ending.wait(POLL_S):
-            for reference in followed:
-                self._follow(reference)
+        for reference in self._references:
+            if _moves(reference):
+                threading.Thread(
+                    target=self._follow, args=[reference], name=f"follow {reference.model}", daemon=True
+                ).start()
 
     def _bring_first(self, reference: Reference) -> None:
         bundle = reference.bundle
         if isinstance(bundle, LocalBundle):
             self._place(reference, load_model(reference.model, "1", bundle.folder, self._check))
             return
-        found = self._registry.read(bundle.name, bundle.alias, bundle.version)
+        found = LiveVersions(self._root).read(bundle.name, bundle.alias, bundle.version)
         if found is None:
             raise ModelpressError(
                 f"{_uri(bundle)}: no such version in the registry; `modelpress versions {bundle.name}` lists them, "
@@ -101,10 +101,15 @@ class Supply(threading.Thread):
         self._served[reference] = found
 
     def _follow(self, reference: Reference) -> None:
+        registry = LiveVersions(self._root)
+        while not self._ending.wait(POLL_S):
+            self._look(reference, registry)
+
+    def _look(self, reference: Reference, registry: LiveVersions) -> None:
         bundle = reference.bundle
         assert isinstance(bundle, RegisteredBundle)
         try:
-            found = self._registry.read(bundle.name, bundle.alias, bundle.version)
+            found = registry.read(bundle.name, bundle.alias, bundle.version)
         except Exception as error:
             self._registry_gone(error)
             return
@@ -115,6 +120,8 @@ class Supply(threading.Thread):
             return
         try:
             model = self._load(reference, bundle, found)
+            if registry.read(bundle.name, bundle.alias, bundle.version) != found:
+                return  # moved on while this one was loading: it must not go live any more
             self._place(reference, model)
         except Exception as error:
             self._refuse(reference, found, error)

@@ -30,6 +30,9 @@ _NUMPY = {
 }  # fmt: skip
 
 
+MOST = 2**31  # of one axis: far more than a request can hold, and a product of some fits an index
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, protected_namespaces=())
     parameters: dict[str, Any] = {}
@@ -95,7 +98,7 @@ def _check(item: RequestInput, tensor: TensorInfo, sizes: dict[str, int], max_ro
     if item.datatype != expected["datatype"]:
         raise Refusal(400, f"{item.name}: datatype {item.datatype[:20]!r}, expected {expected['datatype']}")
     fits = len(item.shape) == len(tensor.shape) and all(
-        given >= 0 and wanted in (-1, given) for given, wanted in zip(item.shape, expected["shape"], strict=True)
+        0 <= given < MOST and wanted in (-1, given) for given, wanted in zip(item.shape, expected["shape"], strict=True)
     )
     if not fits:
         raise Refusal(400, f"{item.name}: shape {item.shape}, expected {expected['shape']} (-1: any size)")

@@ -1,4 +1,4 @@
-"""The threads that compute. The event loop never runs a graph; it hands the work over and goes on."""
+"""The threads that compute. The event loop hands the work over and goes on, but for what `quick` lets it do itself."""
 
 from __future__ import annotations
 

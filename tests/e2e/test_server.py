@@ -161,6 +161,9 @@ def test_canary_gets_its_share_and_shadow_is_compared(project: Path) -> None:
         assert versions == {"1": 30, "2": 10}
         assert server.metric("modelpress_requests_total", role="canary", version="2", status="200") == 10
         seconds_until(lambda: server.metric("modelpress_shadow_answers_total", version="3", outcome="different") == 30)
+        tensor = {"name": "source", "shape": [1, 2], "datatype": "INT64", "data": [5, 6]}
+        assert server.post(f"/v2/models/{MODEL}/infer", {"inputs": [tensor]}).ok
+        seconds_until(lambda: server.metric("modelpress_shadow_answers_total", version="3", outcome="different") == 31)
         assert server.post(f"{PREDICT}/versions/2", {"inputs": ["w1"]}).json()["answers"] == ["t3"]
         assert server.get(f"/v2/models/{MODEL}").json()["versions"] == ["1", "2", "3"]
         (model,) = server.get("/models").json()

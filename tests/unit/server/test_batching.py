@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from components.core.errors import ModelpressError
 from deploy.server.batching import Batcher
+from deploy.server.quick import NOT_QUICK, Quick
 from deploy.server.refusals import Refusal
 from deploy.server.settings import Settings
 from deploy.server.workers import Workers
@@ -33,13 +33,18 @@ class Doubling:
         return [2 * item for item in inputs]
 
 
-def run(test: Callable[[Batcher, Doubling], Any], doubling: Doubling | None = None, **settings: Any) -> Doubling:
+def run(
+    test: Callable[[Batcher, Doubling], Any],
+    doubling: Doubling | None = None,
+    quick: Quick = NOT_QUICK,
+    **settings: Any,
+) -> Doubling:
     doubling = doubling or Doubling()
 
     async def body() -> None:
-        chosen = Settings(**{"timeout_s": 5.0, "inline_ms": 0.0, **settings})
+        chosen = Settings(**{"timeout_s": 5.0, **settings})
         workers = Workers(chosen.threads)
-        batcher = Batcher("toy", doubling, workers, chosen)
+        batcher = Batcher("toy", doubling, workers, chosen, quick=quick)
         try:
             await test(batcher, doubling)
         finally:
@@ -178,34 +183,29 @@ def test_all_that_waits_is_answered_when_it_is_closed() -> None:
     run(test)
 
 
-class Counting(Doubling):
-    """Notes the thread of each batch, and computes for a while when told to."""
+class Noting(Doubling):
+    """Notes the thread of each batch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.threads: list[int] = []
-        self.seconds = 0.0
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         self.threads.append(threading.get_ident())
-        ends = time.thread_time() + self.seconds
-        while time.thread_time() < ends:
-            pass
         return super().__call__(inputs)
 
 
-def test_batches_are_computed_on_the_event_loop_when_they_take_less_than_a_thread_s_wake_up() -> None:
-    counting = Counting()
+def test_event_loop_answers_what_is_quick_and_nothing_larger_nor_more_of_it() -> None:
+    noting = Noting()
 
     async def test(batcher: Batcher, _: Doubling) -> None:
-        assert await batcher.answer([1]) == [2]  # nothing is known yet: on a thread
-        outcomes = await asyncio.gather(*(batcher.answer([n]) for n in range(6)))
-        assert outcomes == [[2 * n] for n in range(6)]
-        counting.seconds = 0.2
-        await batcher.answer([7])  # nobody knew; from here on it is slow
-        await batcher.answer([8])
+        assert await batcher.answer([1]) == [2]
+        assert await asyncio.gather(*(batcher.answer([n]) for n in range(4))) == [[0], [2], [4], [6]]
+        assert await batcher.answer(["longer than it"]) == [2 * "longer than it"]
+        assert await batcher.answer([1, 2, 3, 4, 5]) == [2, 4, 6, 8, 10]
+        assert await batcher.answer([1]) == [2]
 
-    run(test, counting, inline_ms=50.0, max_batch=4)
-    assert [len(batch) for batch in counting.batches] == [1, 4, 2, 1, 1]
+    run(test, noting, quick=Quick(size=4, together=4))
+    assert noting.batches == [[1], [0, 1, 2, 3], ["longer than it"], [1, 2, 3, 4, 5], [1]]
     here = threading.get_ident()
-    assert [thread == here for thread in counting.threads] == [False, True, True, True, False]
+    assert [thread == here for thread in noting.threads] == [True, True, False, False, True]

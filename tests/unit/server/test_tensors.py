@@ -57,6 +57,14 @@ def test_bytes_are_read_or_refused_whatever_they_are(data: bytes, size: int, dat
         assert found.shape == (3,)
 
 
+@pytest.mark.parametrize("size", [2**31, 2**62, 2**63, 2**64 - 1])
+def test_axis_that_no_array_can_have_is_refused_though_nothing_is_sent(size: int) -> None:
+    body = {"inputs": [{"name": "x", "shape": [0, size], "datatype": "INT64", "data": []}]}
+    graph = GraphInfo("", (TensorInfo("x", "int64", ("rows", "length")),), (), 20)
+    with pytest.raises(Refusal, match=r"^x: shape \[0, \d+\], expected"):
+        read_tensors(InferRequest.model_validate(body), memoryview(b""), graph, 32)
+
+
 def test_axes_of_one_name_must_agree() -> None:
     graph = GraphInfo("", (TensorInfo("a", "int64", ("n",)), TensorInfo("b", "int64", ("n",))), (), 20)
     request = InferRequest(
