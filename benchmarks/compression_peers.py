@@ -85,7 +85,8 @@ def _versions(python: Path) -> dict[str, str]:
 
 def _prepare_quantization(options: argparse.Namespace) -> None:
     """Write our two graphs, the calibration pictures and dev, all as the graph takes them."""
-    from components.core.params import Calibration
+    from components.core.params import Calibration, load_params
+    from components.core.tolerance import tolerance_for
     from components.export.calibration import calibration_inputs
 
     task, _, root = load_recipe(options.recipe)
@@ -100,7 +101,9 @@ def _prepare_quantization(options: argparse.Namespace) -> None:
     recorder.images.clear()
     dev = task.dataset(root, "dev")
     predictor.predict(dev.inputs())
-    np.savez(folder / "dev.npz", image=np.concatenate(recorder.images), label=dev.classes)
+    limits = tolerance_for("int8", load_params().variants[f"{options.recipe}-int8"].tolerance, "tolerance")
+    images = np.concatenate(recorder.images)
+    np.savez(folder / "dev.npz", image=images, label=dev.classes, max_drop=limits.quality_drop)
 
 
 class _Recorder:

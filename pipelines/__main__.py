@@ -1,4 +1,4 @@
-"""`python -m pipelines STAGE [KEY]`: what dvc.yaml's commands call. Exit 0 done, 1 failed, 2 failed as ever again."""
+"""`python -m pipelines STAGE [KEY]`: what dvc.yaml's commands call. Exit 0 done, 1 failed, 2 and would again."""
 
 from __future__ import annotations
 

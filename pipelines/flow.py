@@ -205,13 +205,12 @@ class _Walk:
     def register(self, name: str) -> State[Any]:
         """Put the recipe's chosen bundle into the registry, unless nothing about it has changed."""
         recipe = self.plan[name].key
-        promote = self.promote and not is_judged(self.root, recipe)
-        if is_registered(self.root, recipe) and not promote:
+        if (is_judged if self.promote else is_registered)(self.root, recipe):
             return Completed(name="Cached", message="registered already")
         self.view.running(name)
         version = register_if_new(self.root, recipe)
         done = "registered already" if version is None else f"version {version}"
-        return Completed(message=f"{done}{self._promoted(recipe) if promote else ''}")
+        return Completed(message=f"{done}{self._promoted(recipe) if self.promote else ''}")
 
     def _promoted(self, recipe: str) -> str:
         """Make the version the champion unless the gate refuses it, which fails no run: the one before goes on."""

@@ -32,8 +32,7 @@ def set_params(path: Path, assignments: Sequence[str], check: Callable[[str], No
 
     Raises:
         ModelpressError: no such file or no YAML, an assignment without `=`, a key below none that is there, or what
-            `check` raises.
-            Nothing is written then.
+            `check` raises. Nothing is written then.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError

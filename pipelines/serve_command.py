@@ -81,9 +81,10 @@ def _reference(root: Path, name: str, check: Callable[[Path], None]) -> Referenc
     if name.startswith("models:/"):
         return _registered(name)
     folder = find_bundle(root, name)
-    check(folder)
-    model = Bundle.load(folder).manifest.variant if (Path(name) / "manifest.json").is_file() else name
-    return Reference(model, LocalBundle(folder.resolve()))
+    if (Path(name) / "manifest.json").is_file():  # named by its folder: what it is called stands inside
+        check(folder)
+        name = Bundle.load(folder).manifest.variant
+    return Reference(name, LocalBundle(folder.resolve()))
 
 
 def _registered(uri: str) -> Reference:

@@ -17,16 +17,14 @@ class Tolerance(Config):
     quality_drop: float = Field(ge=0, description="largest relative loss of the task's metric on dev")
 
 
-# fp32 may differ by the order of sums alone; int8 changes single answers, so it is held to the task's metric: what a
-# beam of int8 sums finds is the torch model's word for word in little more than half of the sentences, at equal BLEU. A
-# broken graph agrees with nothing.
+# fp32 may differ by the order of sums alone; int8 changes single answers, so it is held to the task's metric.
 # Where a search is near a tie, fp16 takes another path too: the 5 % of answers it may change move BLEU on 500 sentences
 # by up to a percent either way.
 _DEFAULTS = {
     "fp32": {"max_abs_diff": 2e-3, "agreement": 0.99, "quality_drop": 0.002},
     "fp16": {"max_abs_diff": 0.25, "agreement": 0.95, "quality_drop": 0.015},
-    "int8": {"max_abs_diff": 1e9, "agreement": 0.35, "quality_drop": 0.02},
-    "int4": {"max_abs_diff": 1e9, "agreement": 0.35, "quality_drop": 0.02},
+    "int8": {"max_abs_diff": 1e9, "agreement": 0.5, "quality_drop": 0.02},
+    "int4": {"max_abs_diff": 1e9, "agreement": 0.5, "quality_drop": 0.02},
 }
 
 

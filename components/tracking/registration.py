@@ -55,7 +55,7 @@ def register_if_new(root: Path, recipe: str) -> int | None:
     digest = sha256_file(bundle.root / MANIFEST)
     client = connect(root)
     with FileLock(root / STATE / "registration.lock"):
-        known = {version.tags.get("bundle_sha256") for version in client.search_model_versions(f"name='{recipe}'")}
+        known = _versions_by_digest(client, recipe)
         version = (
             None if digest in known else _register(client, root, bundle, version_tags(row, selection, digest), row)
         )
@@ -83,11 +83,10 @@ def registered_version(root: Path, recipe: str) -> int:
     Raises:
         ModelpressError: it is not registered, or the MLflow store can't be reached.
     """
-    digest = read_json(_note(root, recipe))["bundle_sha256"]
-    for version in connect(root).search_model_versions(f"name='{recipe}'"):
-        if version.tags.get("bundle_sha256") == digest:
-            return int(version.version)
-    raise ModelpressError(f"{recipe}: its selected bundle is not in the registry any more")
+    version = _versions_by_digest(connect(root), recipe).get(read_json(_note(root, recipe))["bundle_sha256"])
+    if version is None:
+        raise ModelpressError(f"{recipe}: its selected bundle is not in the registry any more")
+    return version
 
 
 def is_judged(root: Path, recipe: str) -> bool:
@@ -98,6 +97,11 @@ def is_judged(root: Path, recipe: str) -> bool:
 def note_judged(root: Path, recipe: str) -> None:
     """Remember that the gate has had its say on the registered bundle."""
     write_json(_note(root, recipe), {**read_json(_note(root, recipe)), "judged": True})
+
+
+def _versions_by_digest(client: MlflowClient, recipe: str) -> dict[str | None, int]:
+    found = client.search_model_versions(f"name='{recipe}'")
+    return {version.tags.get("bundle_sha256"): int(version.version) for version in found}
 
 
 def _note(root: Path, recipe: str) -> Path:

@@ -104,7 +104,7 @@ class Batcher:
     async def _dispatch(self) -> None:
         while True:
             await self._some.wait()
-            if self._quick.fits([item.input for item in self._queue][: self._quick.together + 1]):
+            if len(self._queue) <= self._quick.together and self._quick.fits([item.input for item in self._queue]):
                 self._answer_here()
                 await asyncio.sleep(0)  # between two batches others have their turn
                 continue

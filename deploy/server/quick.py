@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from components.inference import Predictor
+from deploy.server.golden import DATA_URL, kind_of
 
 LIMIT_S = 0.0005  # of the event loop's time, for all inputs answered together
 TRIES = 3
@@ -38,7 +39,7 @@ def measure_quick(predictor: Predictor, inputs: Sequence[Any]) -> Quick:
 
     Pictures and sounds are never quick: how long a data URL takes to decode, its length does not tell.
     """
-    if any(isinstance(item, str) and item.startswith("data:") for item in inputs):
+    if any(kind_of(item) == DATA_URL for item in inputs):
         return NOT_QUICK
     if max(_seconds(predictor, [item]) for item in inputs) > LIMIT_S:
         return NOT_QUICK
