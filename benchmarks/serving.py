@@ -3,10 +3,10 @@
     python -m benchmarks.serving [BUNDLE]      (a folder, variant or recipe)
 
 Writes benchmarks/results/serving-VARIANT.json. The bundle's golden inputs are asked, one a request: texts, or pictures
-and sounds as data URLs. All three servers call the same predictor on as many cores, ours and LitServe's with the same
-batching limits. They run at the same time and take turns within each round, idle while another is asked; ratios are
-medians over rounds. The load comes from wrk (Debian's package), whose client costs some microseconds a request: it
-shares the servers' cores, and a client in Python took as long as they did.
+and sounds as data URLs. All three servers call the same predictor in as many processes as there are cores, ours and
+LitServe's with the same batching limits. They run at the same time and take turns within each round, idle while another
+is asked; ratios are medians over rounds. The load comes from wrk (Debian's package), whose client costs some
+microseconds a request: it shares the servers' cores, and a client in Python took as long as they did.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def systems(variant: str) -> dict[str, System]:
         OURS: System(
             f"/predict/{variant}",
             lambda bundle, port, cores: [
-                "-m", "pipelines.cli", "serve", str(bundle), "--port", str(port), "--threads", str(cores),
+                "-m", "pipelines.cli", "serve", str(bundle), "--port", str(port), "--processes", str(cores),
+                "--threads", "1",
             ],
             lambda text: {"inputs": [text]},
             lambda answer: answer["answers"][0],

@@ -313,6 +313,7 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Batches at a time, a core each; all cores without.", show_default=False)
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That share the address; for many small requests.")] = 1,
     require_signature: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Only bundles signed by this public key's owner.")
     ] = None,
@@ -327,7 +328,8 @@ def serve(
 
     settings = Settings(
         host=host, port=port, max_batch=max_batch, max_delay_ms=max_delay_ms, queue=queue, timeout_s=timeout,
-        max_request_bytes=int(max_request_mb * 2**20), token=token or None, threads=threads or all_threads(),
+        max_request_bytes=int(max_request_mb * 2**20), token=token or None,
+        threads=threads or max(1, all_threads() // processes), processes=processes,
     )  # fmt: skip
     serve_bundles(Path.cwd(), bundles or [], canary or [], shadow or [], settings, require_signature)
 

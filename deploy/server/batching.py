@@ -42,10 +42,12 @@ class Batcher:
         workers: Workers,
         settings: Settings,
         on_batch: Callable[[int, float], None] = lambda size, waited: None,
+        on_queue: Callable[[int], None] = lambda size: None,
         quick: Quick = NOT_QUICK,
     ) -> None:
         self._name, self._predict, self._workers, self._settings = name, predict, workers, settings
         self._on_batch = on_batch  # told the size of each batch and how long its first input waited, in seconds
+        self._on_queue = on_queue  # told how many inputs wait, whenever that changes
         self._queue: deque[_Waiting] = deque()
         self._wanted = 1  # how many waiting inputs start a batch
         self._computing = 0  # inputs of the batches that run
@@ -74,6 +76,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(item, loop.time(), loop.create_future()) for item in inputs]
         self._queue.extend(waiting)
+        self._on_queue(len(self._queue))
         self._some.set()
         if len(self._queue) >= self._wanted:
             self._enough.set()
@@ -147,6 +150,7 @@ class Batcher:
             item = self._queue.popleft()
             if not item.answer.done():
                 batch.append(item)
+        self._on_queue(len(self._queue))
         if not self._queue and not self._closed:
             self._some.clear()
         return batch

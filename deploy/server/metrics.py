@@ -1,19 +1,37 @@
-"""What Prometheus reads at /metrics. Labels name only models that are served, so strangers can't multiply them."""
+"""What Prometheus reads at /metrics. Labels name only models that are served, so strangers can't multiply them.
+
+Several processes on one address (`processes`) keep their measures in files of one folder, as prometheus_client's
+multiprocess mode has it: whichever is asked answers for all.
+"""
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the variable prometheus_client looks at when it is imported
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 INPUTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The server's own registry of measures: nothing global, so that two servers may live in one process."""
+    """The server's own registry of measures: nothing global, so that two servers may live in one process.
+
+    How much memory and CPU a process takes is measured only where there is just one.
+    """
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        self._shared = os.environ.get(SHARED_FOLDER)
+        if self._shared:
+            _forget_the_dead(Path(self._shared))
+        else:
+            ProcessCollector(registry=registry)
         self.requests = Counter(
             "modelpress_requests", "Requests by outcome.", ["route", "model", "version", "role", "status"],
             registry=registry,
@@ -30,11 +48,12 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.queue_inputs = Gauge(
-            "modelpress_queue_inputs", "Inputs waiting now.", ["model", "version"], registry=registry
-        )
+            "modelpress_queue_inputs", "Inputs waiting now.", ["model", "version"], registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         self.live = Gauge(
-            "modelpress_version_live", "1 for each version that answers, by role.", ["model", "version", "role"],
-            registry=registry,
+            "modelpress_version_live", "Processes in which a version answers, by role.", ["model", "version", "role"],
+            registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self.swaps = Counter(
             "modelpress_swaps", "Versions put in the place of another.", ["model", "role"], registry=registry
@@ -52,5 +71,27 @@ class Metrics:
         )  # fmt: skip
 
     def text(self) -> bytes:
-        """Return all measures in Prometheus's text format."""
-        return generate_latest(self._registry)
+        """Return all measures, of all processes, in Prometheus's text format."""
+        if not self._shared:
+            return generate_latest(self._registry)
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone, self._shared)  # type: ignore[no-untyped-call]
+        return generate_latest(everyone)
+
+    def forget(self, gauge: Gauge, *labels: str) -> None:
+        """Take a series out; files know no removal, there it stays at 0."""
+        if self._shared:
+            gauge.labels(*labels).set(0)
+        else:
+            gauge.remove(*labels)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Drop what processes that are gone said of the present."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            with suppress(FileNotFoundError):  # two processes start at once
+                mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

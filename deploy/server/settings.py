@@ -15,6 +15,7 @@ class Settings:
     """Limits and addresses; times in seconds unless the name says otherwise.
 
     threads: batches computed at a time, each on one core (small graphs gain less from sharing one).
+    processes: that share the address, each with every model and `threads` of its own; limits hold in each.
     queue: inputs of one model that may wait. max_batch: inputs computed together, and rows a tensor may have.
     idle_s: how long a connection may say nothing. body_s: how long a request's body may take to arrive.
     """
@@ -28,6 +29,7 @@ class Settings:
     max_request_bytes: int = 8 * 2**20
     token: str | None = None
     threads: int = 1
+    processes: int = 1
     idle_s: float = 30.0
     body_s: float = 20.0
     connections: int = 2048

@@ -29,9 +29,11 @@ class ServedVersion:
             metrics.batch_inputs.labels(model.name).observe(size)
             metrics.queue_seconds.labels(model.name).observe(waited)
 
-        self.batcher = Batcher(model.name, model.predictor.predict, workers, settings, on_batch, model.quick)
+        waiting = metrics.queue_inputs.labels(model.name, model.version)
+        self.batcher = Batcher(
+            model.name, model.predictor.predict, workers, settings, on_batch, waiting.set, model.quick
+        )
         self.graphs = GraphRunner(model, workers, settings)
-        metrics.queue_inputs.labels(model.name, model.version).set_function(lambda: len(self.batcher))
 
     async def close(self) -> None:
         """Answer what waits, then end."""
@@ -120,7 +122,7 @@ class Shelf:
         self.metrics.live.labels(model.name, model.version, reference.role).set(1)
         if old is None or old is new:
             return
-        self.metrics.live.remove(model.name, old.model.version, reference.role)
+        self.metrics.forget(self.metrics.live, model.name, old.model.version, reference.role)
         self.metrics.swaps.labels(model.name, reference.role).inc()
         retired = [old]
         if reference.role == "live":
@@ -142,7 +144,7 @@ class Shelf:
             return
         self.background(version.close)
         if version.model.version not in served.versions():
-            self.metrics.queue_inputs.remove(served.name, version.model.version)
+            self.metrics.forget(self.metrics.queue_inputs, served.name, version.model.version)
 
     def background(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
         """Do something nobody waits for, but that is finished before the server ends."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components.tracking.live_version import LiveVersion, LiveVersions
@@ -170,6 +171,46 @@ def test_canary_gets_its_share_and_shadow_is_compared(project: Path) -> None:
         assert {(place["version"], place["role"]) for place in model["versions"]} == {
             ("1", "live"), ("2", "pinned"), ("2", "canary"), ("3", "shadow"),
         }  # fmt: skip
+
+
+def processes(server: ModelServer) -> list[psutil.Process]:
+    alive = [child for child in psutil.Process(server.process.pid).children() if child.status() != "zombie"]
+    return [child for child in alive if "spawn_main" in str(child.cmdline())]
+
+
+def all_answer(server: ModelServer, version: str, count: int) -> bool:
+    return server.metric("modelpress_version_live", version=version) == count
+
+
+def test_processes_share_the_address_the_alias_and_the_measures(project: Path) -> None:
+    with ModelServer(project, CHAMPION, "--processes", "2") as server:
+        seconds_until(lambda: all_answer(server, "1", 2))
+        with Asking(server, clients=8) as asking:
+            promote(project, MODEL, 2, force=True)
+            seconds_until(lambda: all_answer(server, "2", 2) and all_answer(server, "1", 0))
+        assert (set(asking.statuses), asking.wrong) == ({200}, [])
+        assert server.metric("modelpress_requests_total", model=MODEL, status="200") == asking.statuses.total()
+        assert server.metric("modelpress_queue_inputs") == 0
+
+        killed = processes(server)[0]
+        killed.kill()
+        seconds_until(lambda: len(processes(server)) == 2 and killed not in processes(server))
+        seconds_until(lambda: all_answer(server, "2", 2))
+        before = asking.statuses.total()
+        assert [live(server) for _ in range(20)] == ["2"] * 20
+        assert server.metric("modelpress_requests_total", model=MODEL, status="200") == before + 20
+        left = processes(server)
+        assert server.stop() == 0
+    assert not any(process.is_running() for process in left)
+
+
+def test_process_that_cannot_start_ends_the_server(project: Path) -> None:
+    damaged = write_word_bundle(project / "damaged", version=1, golden={"w1": "t0"})
+    with ModelServer(project, str(damaged), "--processes", "2", wait=False) as server:
+        assert server.process.wait(60) == 2
+        events = server.events()
+    assert any("golden examples" in str(line) for line in events)
+    assert events[-1] == {"text": "a process could not start; the log's last error above says why"}
 
 
 def test_only_signed_bundles_are_served_when_a_signature_is_required(project: Path, tmp_path: Path) -> None:
