@@ -55,7 +55,7 @@ def nncf_accuracy_control(folder: Path, out: Path) -> None:
 
     def accuracy(model: Any, data: Any) -> tuple[float, list[float]]:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        right = [(session.run(None, {"image": batch["image"]})[0].argmax(1) == batch["label"]).mean() for batch in data]
+        right = [(session.run(["label"], {"image": batch["image"]})[0] == batch["label"]).mean() for batch in data]
         return float(np.mean(right)), [float(value) for value in right]
 
     model = nncf.quantize_with_accuracy_control(

@@ -1,15 +1,17 @@
 """Decode speed, one thread, greedy, same weights: our int8 graph against torch eager and against CTranslate2 int8.
 
-    python -m benchmarks.decode [RECIPE]        (after `modelpress run RECIPE`; writes benchmarks/results/decode.json)
+    python -m benchmarks.decode [RECIPE]        (after `modelpress run RECIPE`; benchmarks/results/decode-CPU.json)
 
 Each system lives in a process of its own (torch's threads disturb the others) and takes its turn in every round: what
-disturbs the machine hits all alike; the ratios are medians over rounds.
+disturbs the machine hits all alike; the ratios are medians over rounds. They depend on the processor, so each has a
+file of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="tanaka-transformer")
     parser.add_argument("--sentences", type=int, default=200, help="of the test split, per round and batch size")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/decode.json"))
+    parser.add_argument("--out", type=Path, help="benchmarks/results/decode-CPU.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -45,7 +47,8 @@ def main() -> None:
         prepare(options.recipe, options.sentences, folder)
         rounds = take_turns(options.recipe, folder, options.rounds)
     result = summarize(options.recipe, rounds)
-    write_json(options.out, result)
+    cpu = "-".join(re.findall("[a-z0-9]+", re.sub(r"\((r|tm)\)", "", result["hardware"]["cpu"].lower())))
+    write_json(options.out or Path(f"benchmarks/results/decode-{cpu}.json"), result)
     print(json.dumps(result["ratios"], indent=2))
 
 

@@ -95,7 +95,7 @@ def _decode(result: Mapping[str, Any]) -> list[str]:
     speed = [[name, *(f"{v:,}" for v in values.values())] for name, values in result["tokens_per_second"].items()]
     ratios = [[name, *(f"{v:.2f}x" for v in values.values())] for name, values in result["ratios"].items()]
     return [
-        "## Decode speed",
+        f"## Decode speed on {result['hardware']['cpu']}",
         f"`python -m benchmarks.decode {result['recipe']}`: greedy, one thread, same weights, each system in a process "
         f"of its own, taking turns; medians of {result['rounds']} rounds. {_machine(result['hardware'])}.",
         _table(["tokens/s", "batch 1", "batch 32"], speed),
@@ -338,7 +338,7 @@ _SECTIONS = {
     "quantization-*": _quantization,
     "compression_peers-*": _compression_peers,
     "conv_training": _conv_training,
-    "decode": _decode,
+    "decode-*": _decode,
     "serving-*": _serving,
     "serving_swaps": _serving_swaps,
     "orchestration": _orchestration,

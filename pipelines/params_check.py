@@ -70,8 +70,10 @@ def _recipe_checks(name: str, recipe: Recipe) -> list[Callable[[], object]]:
 def _student_checks(name: str, student: Student, recipe: Recipe) -> list[Callable[[], object]]:
     where = f"students.{name}.passes"
 
-    def model() -> type[Config]:
-        return load_task(recipe.task).Model
+    def check_model(changes: dict[str, Any], here: str) -> object:
+        kind = load_task(recipe.task).Model
+        teacher = parse_config(kind, recipe.model, f"recipes.{student.recipe}.model")
+        return parse_config(kind, teacher.changed(changes), here)
 
     def options() -> type[Config]:
         return load_task(recipe.task).Options
@@ -80,9 +82,10 @@ def _student_checks(name: str, student: Student, recipe: Recipe) -> list[Callabl
     for index, block in enumerate(student.passes):
         for kind, parameters in block.items():
             here = f"{where}.{index}.{kind}"
+            if parameters.get("model"):
+                checks.append(partial(check_model, parameters["model"], f"{here}.model"))
             for key, of_recipe, config in (
                 ("train", recipe.train, lambda: TrainConfig),
-                ("model", recipe.model, model),
                 ("sequence", {}, options),
             ):
                 if parameters.get(key):  # what a pass leaves out is the recipe's, and is checked there

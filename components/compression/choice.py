@@ -34,14 +34,20 @@ def choose(
     importance: Sequence[Tensor],
     remove: Mapping[str, float],
     scope: Literal["global", "layer"] = "global",
+    units: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """Remove the least important fraction of each kind, counted over all its layers or in each of them."""
+    """Remove the least important fraction of each kind, counted over all its layers or in each of them.
+
+    units: the groups' units that the fraction is of, where some are gone already; those count as removed.
+    """
+    units = units or [group.units for group in groups]
     kept = [list(range(group.units)) for group in groups]
     for kind, fraction in remove.items():
         mine = [i for i, group in enumerate(groups) if group.kind == kind]
         for rivals in [mine] if scope == "global" else [[i] for i in mine]:
             ranked = sorted((float(importance[i][unit]), i, unit) for i in rivals for unit in kept[i])
-            for _, i, unit in ranked[: round(fraction * len(ranked))]:
+            before = sum(units[i] for i in rivals)
+            for _, i, unit in ranked[: max(0, round(fraction * before) - (before - len(ranked)))]:
                 if len(kept[i]) > 1:
                     kept[i].remove(unit)
     return kept

@@ -17,6 +17,7 @@ from torch import nn
 from components.compression.context import Context, Step
 from components.compression.feature import Feature, feature_step, with_projection
 from components.core.config import Config, parse_config
+from components.core.errors import ConfigError
 from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
 from components.models.fast_ops import distillation_loss
 
@@ -42,8 +43,7 @@ class Distill(Config):
 
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
         """Return a new student of `model`."""
-        changed = {**model.config.model_dump(), **self.model}
-        config = parse_config(context.task.Model, changed, "distill.model")
+        config = parse_config(context.task.Model, model.config.changed(self.model), "distill.model")
         torch.manual_seed(0)  # the student's first weights
         student = TrainedModel(config, context.task.build_model(config, context.root))
         data = with_answers(model, context, self.sequence)
@@ -56,10 +56,17 @@ class Distill(Config):
 
 
 def with_answers(teacher: TrainedModel, context: Context, options: Mapping[str, Any] | None) -> TaskDataset:
-    """Return the training data, and where options say how to search, its inputs again with the teacher's answers."""
+    """Return the training data, and where options say how to search, its inputs again with the teacher's answers.
+
+    Raises:
+        ConfigError: the task's examples have nothing that an answer could replace.
+    """
     if options is None:
         return context.train
-    return context.train + context.train.with_targets(context.answers(teacher, context.train, options))
+    answered = context.train.with_targets(context.answers(teacher, context.train, options))
+    if answered is context.train:
+        raise ConfigError(["sequence: a teacher's answers change nothing in this task's examples; leave it out"])
+    return context.train + answered
 
 
 def distilling_step(task: Task, teacher: TrainedModel, logit: Logit | None) -> Step:
@@ -70,6 +77,8 @@ def distilling_step(task: Task, teacher: TrainedModel, logit: Logit | None) -> S
 
     def step(student: nn.Module, batch: Any) -> StepOutput:
         output = task.step(student, batch)
+        if output.logits.shape[-1] < 2 and not output.numeric:
+            raise ConfigError(["logit: this task has no distribution over classes to learn; leave it out"])
         if not student.training:  # the dev curve shows the task's own loss
             return output
         with torch.no_grad():

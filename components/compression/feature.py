@@ -47,6 +47,9 @@ def with_projection(student: nn.Module, teacher: nn.Module, feature: Feature, co
     for model in (student, teacher):
         with torch.no_grad(), outputs(model.eval(), feature.layer) as seen:
             context.task.step(model, batch)
+        if not seen or not isinstance(seen[0], Tensor):
+            why = "several tensors, not one" if seen else "nothing: it is not called"
+            raise ConfigError([f"feature.layer: {feature.layer} gives {why}; name another submodule"])
         shapes.append(seen[0].shape)
     (here, there), channels = shapes, _channel_axis(shapes[0])
     if [*here[:channels], *here[channels:][1:]] != [*there[:channels], *there[channels:][1:]]:

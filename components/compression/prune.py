@@ -47,16 +47,24 @@ class Prune(Config):
         """
         data = with_answers(context.teacher, context, self.sequence)
         model = TrainedModel(model.config, plain(model.module))  # other channels have other ranges
-        for _ in range(self.rounds):
+        units = [group.units for group in model.module.pruning_groups()]  # type: ignore[operator]
+        for number in range(1, self.rounds + 1):
             groups: list[PruningGroup] = model.module.pruning_groups()  # type: ignore[operator]
-            pruned = shrink(model, groups, self._kept(model, groups, context), context)
+            pruned = shrink(model, groups, self._kept(model, groups, context, units, number / self.rounds), context)
             print(f"pruned: {_counts(groups)} -> {_counts(pruned.module.pruning_groups())}", flush=True)  # type: ignore[operator]
             context.fit(pruned.module, distilling_step(context.task, context.teacher, self.logit), data, self.train)
             model = pruned
         return model
 
-    def _kept(self, model: TrainedModel, groups: Sequence[PruningGroup], context: Context) -> list[list[int]]:
-        """Return the units of each group that stay in this round."""
+    def _kept(
+        self,
+        model: TrainedModel,
+        groups: Sequence[PruningGroup],
+        context: Context,
+        units: Sequence[int] | None = None,
+        way: float = 1.0,
+    ) -> list[list[int]]:
+        """Return the units of each group that stay. units: how many there were at first; way: part of it to be gone."""
         check_kinds(groups, self.remove, most=float("inf") if self.criterion == "threshold" else 1.0)
         if self.criterion == "taylor":
             importance = taylor(model, groups, context, self.batches)
@@ -65,8 +73,9 @@ class Prune(Config):
         if self.criterion == "threshold":
             kept = reach_threshold(groups, importance, self.remove)
         else:
-            share = {kind: 1 - (1 - fraction) ** (1 / self.rounds) for kind, fraction in self.remove.items()}
-            kept = choose(groups, importance, share, self.scope)
+            # of the first model's: what one round's rounding up takes back, the next one removes
+            gone = {kind: 1 - (1 - fraction) ** way for kind, fraction in self.remove.items()}
+            kept = choose(groups, importance, gone, self.scope, units)
         return round_up(kept, importance, self.multiple_of)
 
 

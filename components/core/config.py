@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,10 @@ class Config(BaseModel):
     """A frozen block of parameters that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return these values with changes, not checked yet."""
+        return {**self.model_dump(), **changes}
 
 
 def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:

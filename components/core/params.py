@@ -67,6 +67,21 @@ class Calibration(Config):
     percentile: float = Field(default=99.99, gt=50, le=100)
     seed: int = 1
 
+    @model_validator(mode="after")
+    def _percentile_is_used(self) -> Self:
+        if self.method != "percentile" and "percentile" in self.model_fields_set:
+            raise ValueError(f"percentile: is of method percentile, but method is {self.method}; leave it out")
+        return self
+
+
+_METHODS = {  # which of them each option of `quantize` belongs to
+    "calibration": ("static",),
+    "bits": ("weight_only",),
+    "block": ("weight_only",),
+    "activations": ("weight_only",),
+    "targets": ("static", "weight_only"),
+}
+
 
 class Quantize(Config):
     """How an int8 variant is made; without the block it is dynamic.
@@ -82,15 +97,19 @@ class Quantize(Config):
     bits: Literal[8, 4] = 8
     block: Literal[16, 32, 64, 128, 256] = 32
     activations: Literal["float", "int8"] = "float"
-    targets: tuple[Literal["x86-64-vnni", "x86-64-avx2"], ...] = ("x86-64-vnni", "x86-64-avx2")
+    targets: tuple[Literal["x86-64-vnni", "x86-64-avx2"], ...] = Field(
+        default=("x86-64-vnni", "x86-64-avx2"), min_length=1
+    )
 
     @model_validator(mode="after")
     def _belongs_to_the_method(self) -> Self:
-        if self.method != "weight_only":
-            for key in ("bits", "block", "activations"):
-                if key in self.model_fields_set:
-                    raise ValueError(f"{key}: is of method weight_only, but method is {self.method}; leave it out")
-        elif (self.bits, self.activations) == (8, "int8") and "x86-64-avx2" in self.targets:
+        for key in sorted(self.model_fields_set - {"method"}):
+            if self.method not in _METHODS[key]:
+                raise ValueError(
+                    f"{key}: is of method {' and '.join(_METHODS[key])}, but method is {self.method}; leave it out"
+                )
+        bytes_by_bytes = self.method == "weight_only" and (self.bits, self.activations) == (8, "int8")
+        if bytes_by_bytes and "x86-64-avx2" in self.targets:
             # its products of unsigned 8-bit weights by 8-bit activations, two added in 16 bits, may be 64,770
             raise ValueError(
                 "8-bit weights by 8-bit activations are not known to be exact on x86-64-avx2; "

@@ -159,9 +159,10 @@ def _precision_limits(manifest: Manifest) -> list[str]:
     """Return what a precision means for the answers; of static int8 and weight-only also where they are exact."""
     if not manifest.quantization:
         return [PRECISION_LIMITS[manifest.precision]]
+    certificates = manifest.quantization["certificates"]
     certified = (
-        f"Certified to compute exactly on: {', '.join(manifest.quantization['certificates'])}. On other processors its "
-        "sums may saturate."
+        f"Certified to compute exactly on: {', '.join(_certified(*item) for item in certificates.items())}. On other "
+        "processors its sums may saturate."
     )
     if manifest.quantization["method"] == "weight_only":
         return [_weight_only(manifest.quantization), certified]
@@ -174,6 +175,13 @@ def _precision_limits(manifest: Manifest) -> list[str]:
         "answers differ from the torch model's. Judge it by quality, not equality.",
         certified,
     ]
+
+
+def _certified(target: str, certificate: Mapping[str, Any]) -> str:
+    layers, proven = certificate.get("layers", 0), certificate.get("proven_layers", 0)
+    if layers == proven:
+        return target
+    return f"{target} ({proven} of {layers} layers whatever the input, the others on the calibration examples)"
 
 
 def _weight_only(facts: Mapping[str, Any]) -> str:

@@ -158,11 +158,33 @@ def _ties(rows: Sequence[Row]) -> list[Row]:
 
 
 def best(rows: Sequence[Row]) -> Row:
-    """Return the fastest of the rows that tie for the best quality."""
-    return min(_ties(rows), key=lambda row: (p50_of(row), row["size_bytes"], row["variant"]))
+    """Return the fastest of the rows that tie for the best quality; a variant that gains nothing is no rival."""
+    return min(_ties(gaining(rows)), key=lambda row: (p50_of(row), row["size_bytes"], row["variant"]))
+
+
+def gaining(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that are smaller, or beyond both confidence intervals faster, than their float parent's.
+
+    Where the float form of the same model is not among them, there is nothing to gain on.
+    """
+    floats = {row["parent"]: row for row in rows if row["precision"] == "fp32"}
+    return [row for row in rows if row["precision"] == "fp32" or _gains(row, floats.get(row["parent"]))]
+
+
+def _gains(row: Row, parent: Row | None) -> bool:
+    if parent is None or row["size_bytes"] < parent["size_bytes"]:
+        return True
+    slowest, quickest = row["latency_ms"]["batch_1"]["high"], parent["latency_ms"]["batch_1"]["low"]
+    return bool(slowest < quickest)
 
 
 def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
+    left_out = [row["variant"] for row in within if row not in gaining(within)]
+    gain = f" Left out, neither smaller nor faster than their fp32 form: {', '.join(left_out)}." if left_out else ""
+    return _choice(chosen, gaining(within), rows, budget) + gain
+
+
+def _choice(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
     quality = quality_text(quality_of(chosen))
     result = f"{chosen['metric']} {quality} on dev, {share_text(chosen)}"
     limits = f"within the budget ({budget_in_words(budget)})"

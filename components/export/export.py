@@ -66,7 +66,7 @@ def export_model(
     static = quantization.get("method") == "static"  # a model that was trained to round is that graph's original
     specs = task.graphs((model.module if static else plain(model.module)).eval(), options)
     parity = prove(task, specs, graphs, examples, assets, options.model_dump(), tolerance)
-    print(f"agreement {parity['agreement']:.1%}, largest difference {parity['max_abs_diff']}", flush=True)
+    print(f"proof: {', '.join(f'{k} {v}' for k, v in parity.items() if k != 'grid')}", flush=True)
     shutil.copytree(assets, out / "assets")
     for name, graph in graphs.items():
         onnx.save(graph, out / f"{name}.onnx")

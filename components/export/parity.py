@@ -35,6 +35,7 @@ class ComparingSession:
     rows: int = 0
     equal_rows: int = 0
     max_abs_diff: float | None = None  # None until some batch's answers were all equal
+    floats: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # answers that can't be compared as equal
     shapes: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -48,6 +49,8 @@ class ComparingSession:
         answers = _last(self.spec).outputs
         equal = np.logical_and.reduce([_equal_rows(got[name], expected[name].numpy()) for name in answers])
         self.rows, self.equal_rows = self.rows + len(equal), self.equal_rows + int(equal.sum())
+        if all(np.issubdtype(got[name].dtype, np.floating) for name in answers):
+            self.floats += [(got[name], expected[name].numpy()) for name in answers]
         self.shapes += [list(value.shape) for value in inputs.values()]
         if equal.all():  # after another token, what follows may rightly differ
             differences = [_difference(got[name], expected[name].numpy()) for name in self._names]
@@ -75,9 +78,12 @@ def prove(
     for rows in _grid(examples):
         predictor.predict([inputs[row] for row in rows])
     differences = [s.max_abs_diff for s in sessions.values() if s.max_abs_diff is not None]
+    agreements = [s.equal_rows / s.rows for s in sessions.values() if not s.floats]
+    relative = [_relative_difference(s.floats) for s in sessions.values() if s.floats]
     measured: dict[str, Any] = {
         "max_abs_diff": float(f"{max(differences):.3g}") if differences else None,
-        "agreement": round(min(s.equal_rows / s.rows for s in sessions.values()), 4),
+        "agreement": round(min(agreements), 4) if agreements else None,
+        "relative_difference": float(f"{max(relative):.3g}") if relative else None,
         "answers_compared": sum(s.rows for s in sessions.values()),
         "grid": [shape for s in sessions.values() for shape in s.shapes],
     }
@@ -85,7 +91,12 @@ def prove(
         raise ProofError(
             f"the graph's numbers differ by {measured['max_abs_diff']}, allowed is {tolerance.max_abs_diff}"
         )
-    if measured["agreement"] < tolerance.agreement:
+    if relative and not max(relative) <= tolerance.relative_difference:
+        raise ProofError(
+            f"the graph's answers differ by {measured['relative_difference']} of their spread, allowed is "
+            f"{tolerance.relative_difference}"
+        )
+    if agreements and measured["agreement"] < tolerance.agreement:
         raise ProofError(f"{measured['agreement']:.1%} of the answers agree, {tolerance.agreement:.1%} are demanded")
     return measured
 
@@ -128,6 +139,16 @@ def _equal_rows(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
         return np.ones(len(expected), bool)
     same: np.ndarray = (got == expected).reshape(len(got), -1).all(1)
     return same
+
+
+def _relative_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return the root mean square difference of float answers as a share of how they vary among themselves."""
+    if any(got.shape != expected.shape for got, expected in pairs):
+        return float("inf")
+    got, expected = (np.concatenate([pair[i].ravel() for pair in pairs]).astype(np.float64) for i in (0, 1))
+    spread = float(expected.std())
+    difference = float(np.sqrt(((got - expected) ** 2).mean()))
+    return difference / spread if spread else difference
 
 
 def _difference(got: np.ndarray, expected: np.ndarray) -> float:

@@ -23,6 +23,7 @@ SAME_RANGE = ("MaxPool", "Flatten")  # the same, and what they give has the scal
 LARGEST = 127  # of a weight
 NOTHING = 1e-30  # weights this small are zeros, and what they are divided by should be no smaller
 STEPS = 255
+LARGEST_BIAS = 2**30  # in steps of the products: half of what 32 bits hold, the rest is the products' own
 FLOAT = "/8"  # ends the name of what is read back from 8 bits
 
 Range = tuple[float, float]
@@ -173,12 +174,21 @@ class _Writer:
         name = layer.node.input[1]
         if f"{name}/int8" not in self.constants:
             scale = (reduced_scale if layer.name in self.reduced else full_scale)(layer.weight, layer.axis)
+            scale = np.maximum(scale, self._least_scale(layer))
             values = rounded(layer.weight, layer.axis, scale)
             parts = [self._constant(f"{name}/int8", values), self._constant(f"{name}/scale", scale)]
             if layer.node.op_type != "Conv":  # here ONNX Runtime does not take a missing zero point for zero
                 parts.append(self._constant(f"{name}/zero", np.zeros(scale.shape, np.int8)))
             self.nodes.append(helper.make_node("DequantizeLinear", parts, [_float(name)], axis=layer.axis))
         return _float(name)
+
+    def _least_scale(self, layer: Layer) -> np.ndarray:
+        """Return what a step of the weights must be, so that a bias in steps of the products fits into 32 bits."""
+        bias = layer.node.input[2] if len(layer.node.input) > 2 else None
+        if bias is None:
+            return np.zeros(1, np.float32)
+        x_scale = scale_and_zero(self.ranges[layer.node.input[0]])[0]
+        return (np.abs(arrays(self.graph)[bias]) / (x_scale * np.float32(LARGEST_BIAS))).astype(np.float32)
 
     def _bias(self, layer: Layer, x: str) -> str:
         """Return the name of a bias: of a convolution float, which ONNX Runtime itself rounds to the products' steps.

@@ -104,7 +104,11 @@ def _least_entropy(seen: StreamingHistogram) -> Range:
     edges = seen.edges
     first = int(np.searchsorted(edges, seen.low, side="right")) - 1
     last = max(first + 1, int(np.searchsorted(edges, seen.high, side="left")))
-    counts, centres = seen.counts[first:last], (edges[first:last] + edges[first + 1 : last + 1]) / 2
+    counts, centres = seen.counts.copy(), (edges[:-1] + edges[1:]) / 2
+    counts[BINS // 2] = 0  # a ReLU's zeros are exact in any range; spread over their level they would decide alone
+    counts, centres = counts[first:last], centres[first:last]
+    if not counts.any():
+        return seen.low, seen.high
     losses = [_relative_entropy(counts, centres, seen.low * part, seen.high * part) for part in SHRINKAGES]
     best = float(SHRINKAGES[int(np.argmin(losses))])
     return seen.low * best, seen.high * best

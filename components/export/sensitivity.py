@@ -55,18 +55,19 @@ def logits(graph: GraphProto) -> list[str]:
     return found
 
 
-def run(model: ModelProto, names: Sequence[str], feeds: Sequence[Feeds]) -> np.ndarray:
-    """Return these float tensors over all inputs as one row of float64 each input example."""
+def run(model: ModelProto, names: Sequence[str], feeds: Sequence[Feeds]) -> list[np.ndarray]:
+    """Return these float tensors for each batch of inputs: (B, values) float64, as many values as it has."""
     session = open_session(showing(model, names, TensorProto.FLOAT).SerializeToString())
     rows = []
     for feed in feeds:
         values = session.run(list(names), dict(feed))
-        rows.append(np.concatenate([value.reshape(len(value), -1) for value in values], 1))
-    return np.concatenate(rows).astype(np.float64)
+        rows.append(np.concatenate([value.reshape(len(value), -1) for value in values], 1).astype(np.float64))
+    return rows
 
 
-def logit_error(got: np.ndarray, expected: np.ndarray) -> float:
-    """Return the root mean square difference as a share of how the expected values vary among themselves."""
-    spread = float((expected - expected.mean(-1, keepdims=True)).std())
-    error = float(np.sqrt(((got - expected) ** 2).mean()))
+def logit_error(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Return the root mean square difference as a share of how the expected values of an input vary."""
+    differences = np.concatenate([(a - b).ravel() for a, b in zip(got, expected, strict=True)])
+    centred = np.concatenate([(b - b.mean(-1, keepdims=True)).ravel() for b in expected])
+    spread, error = float(centred.std()), float(np.sqrt((differences**2).mean()))
     return round(error / spread, 6) if spread else error

@@ -88,7 +88,7 @@ class AudioGenerationPredictor(Predictor):
         return code_BT, bits_BT
 
     def _wish(self, text: str) -> Wish:
-        match = re.fullmatch(r"\s*([^\s_]+)_([^\s_]+)_(\d{1,9})(?:\s+(\d{1,3}(?:\.\d{1,6})?)\s*s)?\s*", text, re.ASCII)
+        match = re.fullmatch(r"\s*(\S+)_([^\s_]+)_(\d{1,9})(?:\s+(\d{1,3}(?:\.\d{1,6})?)\s*s)?\s*", text, re.ASCII)
         if not match:
             raise ModelpressError(f"{text[:40]!r}: not of the form <word>_<speaker>_<take>, e.g. {self._example!r}")
         seconds = float(match[4] or self.options["seconds"])

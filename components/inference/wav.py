@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import wave
+from typing import Any
 
 import numpy as np
 
@@ -13,23 +14,39 @@ from components.inference.data_urls import data_url_bytes
 
 MOST_SECONDS = 30.0  # a word or a sentence; more would hold memory and a core for everybody else
 LOUDEST = 32767
+PLAIN = b"\x01\x00"  # linear PCM's tag in a head; the extensible form has another, and this one behind it
+EXTENSIBLE = b"\xfe\xff"
+PCM_GUID = PLAIN + bytes.fromhex("000000001000800000aa00389b71")
+
+
+class WaveReader(wave.Wave_read):
+    """The standard library's, which before Python 3.12 refuses the extensible head many tools give 24-bit sound."""
+
+    def _read_fmt_chunk(self, chunk: Any) -> None:
+        head = chunk.read(40)
+        if head[:2] == EXTENSIBLE and head[24:] == PCM_GUID:
+            head = PLAIN + head[2:]
+        super()._read_fmt_chunk(io.BytesIO(head))  # type: ignore[misc]
 
 
 def open_sound(text: str, rate: int) -> np.ndarray:
     """Return mono samples int16 (T,) at `rate` samples a second, of a WAV file's path or a data URL.
 
-    Samples of 8, 16, 24 and 32 bits are read, channels averaged, other rates resampled.
+    Samples of 8, 16, 24 and 32 bits are read, under a plain or an extensible head; channels are averaged, other rates
+    resampled.
 
     Raises:
         ModelpressError: no such file, no WAV file of linear PCM, none or too much sound in it.
     """
     name, content = (f"{text[:30]}...", data_url_bytes(text, "audio/wav")) if text.startswith("data:") else (text, text)
     try:
-        with wave.open(content if isinstance(content, str) else io.BytesIO(content)) as file:
-            seconds = file.getnframes() / max(file.getframerate(), 1)
+        with WaveReader(content if isinstance(content, str) else io.BytesIO(content)) as file:
+            own_rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            if own_rate < 1:
+                raise ModelpressError(f"{name}: {own_rate} samples a second; write its rate into its head")
+            seconds = file.getnframes() / own_rate
             if seconds > MOST_SECONDS:  # known from the head, before anything is unpacked
                 raise ModelpressError(f"{name}: {seconds:.1f} s of sound, at most {MOST_SECONDS:.0f}; cut it")
-            own_rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
             samples_T = _unpack(file.readframes(file.getnframes()), channels, width)
     except FileNotFoundError:
         raise ModelpressError(f"{name}: no such file; give a WAV file, or a data URL") from None

@@ -79,6 +79,7 @@ class WordEmbeddingPredictor(Predictor):
 
     def _parse(self, text: str) -> list[tuple[int, float]]:
         """Return the words' numbers and weights; of a pair the first word's weight is 1, the second's 0."""
+        text = " ".join(text.split())  # else the patterns would take the square of a run of blanks in time
         if pair := PAIR.fullmatch(text):
             return [(self._known(pair[1]), 1.0), (self._known(pair[2]), 0.0)]
         if not SUM.fullmatch(text):
@@ -91,7 +92,7 @@ class WordEmbeddingPredictor(Predictor):
     def _known(self, word: str) -> int:
         word = word.lower().replace("’", "'")
         if word not in self._number:
-            raise ModelpressError(f"{word!r}: not one of the {len(self.words):,} words learnt; give another")
+            raise ModelpressError(f"{word[:60]!r}: not one of the {len(self.words):,} words learnt; give another")
         return self._number[word]
 
 

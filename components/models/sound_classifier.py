@@ -14,7 +14,8 @@ from components.models.log_mel import LogMel, normalized
 from components.models.recurrent_stack import RecurrentStack
 from components.models.wavenet import WaveNet
 
-FILTER, FILTER_HOP = 80, 4  # samples: 10 ms and half a millisecond at 8 kHz
+FILTER_MS = 10
+FILTER_HOP = 4  # samples: `stride` is a multiple of it
 LOUDNESS = 8.0  # how far speech lies, on the whole, below its peak: brings a filter's answer near deviation 1
 FAINTEST = 0.01  # of a filter's answer: what is below counts as silence
 
@@ -40,11 +41,14 @@ class WaveNetClassifier(nn.Module):
     A step is `stride` samples. The WaveNet paper classifies speech by pooling a WaveNet's outputs too (section 3.4).
     """
 
-    def __init__(self, wavenet: WaveNet, filters: int, skip: int, stride: int, classes: int, dropout: float) -> None:
+    def __init__(
+        self, rate: int, wavenet: WaveNet, filters: int, skip: int, stride: int, classes: int, dropout: float
+    ) -> None:
         super().__init__()
         self.stride, self.wavenet = stride, wavenet
-        self.filters = nn.Conv1d(1, filters, FILTER, FILTER_HOP)
-        nn.init.normal_(self.filters.weight, std=LOUDNESS * FILTER**-0.5)
+        self.filter_length = rate * FILTER_MS // 1000
+        self.filters = nn.Conv1d(1, filters, self.filter_length, FILTER_HOP)
+        nn.init.normal_(self.filters.weight, std=LOUDNESS * self.filter_length**-0.5)
         self.bands = nn.Linear(filters, wavenet.width)
         self.hidden = nn.Linear(skip, skip)
         self.dropout = nn.Dropout(dropout)
@@ -62,7 +66,7 @@ class WaveNetClassifier(nn.Module):
         """Return the logarithm of how much each filter answers within a step, (B, N, filters), N = ceil(T / stride)."""
         sound_BT = normalized(samples_BT, length_B).to(self.head.weight.dtype)
         whole = (sound_BT.shape[1] + self.stride - 1) // self.stride * self.stride
-        before = FILTER - FILTER_HOP  # a step's last filter ends with the step's last sample
+        before = self.filter_length - FILTER_HOP  # a step's last filter ends with the step's last sample
         sound_B1T = F.pad(sound_BT, (before, whole - sound_BT.shape[1]))[:, None]
         heard_BFN = F.avg_pool1d(self.filters(sound_B1T).relu(), self.stride // FILTER_HOP)
         return 1 + 0.5 * (heard_BFN.transpose(1, 2) + FAINTEST).log()  # near mean 0 and deviation 1

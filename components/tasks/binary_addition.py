@@ -1,7 +1,7 @@
 """Binary addition: two numbers bit by bit, lowest first, through a recurrent network that must learn to carry.
 
 Metric: `exact`, the share of sums with every bit right, in percent. Expect 100 with signed inputs, cross entropy and
-Adam after 300 examples, seen one at a time, also for 64-bit numbers; the published settings take thousands.
+Adam after some hundred examples, seen one at a time, also for 64-bit numbers; the published settings take thousands.
 Data: made here, from the split's parameters alone; no pair of dev or test occurs in train.
 """
 
@@ -52,7 +52,7 @@ class ModelConfig(Config):
     bias: bool = False
     signed: bool = Field(False, description="bits enter as -1 and 1")
     # output_slope: the squared error's gradient, but with the sigmoid's slope taken at its output, where it is never
-    # flat. A slip of hand-written backward passes; with it ReLU explodes as published, without it mostly learns
+    # flat. A slip of hand-written backward passes; with it ReLU's gradient leaps and it never learns, as published
     loss: Literal["squared_error", "output_slope", "cross_entropy"] = "cross_entropy"
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from components.core.config import Config
-from components.core.errors import ModelpressError
+from components.core.errors import ConfigError, ModelpressError
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.series_windows import Framing, SeriesWindows, prepare_series, read_facts
 from components.data.series_windows import Split as SplitConfig
@@ -41,6 +41,25 @@ class ModelConfig(Config):
         if self.width % 2:
             raise ValueError(f"width: an even number is needed, got {self.width}")
         return self
+
+    @model_validator(mode="after")
+    def _every_option_counts(self) -> Self:
+        idle, owner = _idle(self.architecture)
+        if getattr(self, idle) != type(self).model_fields[idle].default:  # a saved model's config has every key
+            raise ValueError(
+                f"{idle}: is of architecture {owner}, but architecture is {self.architecture}; leave it out"
+            )
+        return self
+
+    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return these values with changes; another architecture begins without what it does not read."""
+        idle, _ = _idle(changes.get("architecture", self.architecture))
+        return {**self.model_dump(exclude={idle}), **changes}
+
+
+def _idle(architecture: str) -> tuple[str, str]:
+    """Return the option that an architecture does not read, and which read it."""
+    return ("segment", "rnn, lstm and gru") if architecture == "wavenet" else ("layers", "wavenet")
 
 
 class AnswerOptions(Config):
@@ -112,6 +131,13 @@ class Forecasting(Task):
 def _network(config: ModelConfig, facts: Mapping[str, Any]) -> SeriesNetwork:
     horizon, channels = facts["horizon"], len(facts["channels"])
     if config.architecture == "wavenet":
+        if facts["look_back"] > 2**config.layers:
+            raise ConfigError(
+                [
+                    f"model.layers: {config.layers} layers see {2**config.layers} rows, look_back asks for "
+                    f"{facts['look_back']}; give {(facts['look_back'] - 1).bit_length()} layers, or look back less far"
+                ]
+            )
         return DilatedForecaster(config.width, config.layers, horizon, channels, config.dropout)
     if facts["look_back"] % config.segment or horizon % config.segment:
         raise ModelpressError(

@@ -41,6 +41,10 @@ class DataConfig(Config):
     """recipes.<name>.data: nothing to choose, the pictures are taken as they come."""
 
 
+_LAYOUT = {"architecture", "width", "depths", "expansion", "growth", "bottleneck", "compression"}
+_LAYERS = ("channels", "hidden", "transitions")
+
+
 class ModelConfig(Config):
     """A teacher or a student of any architecture, in stages: each after the first halves the picture.
 
@@ -67,6 +71,11 @@ class ModelConfig(Config):
     def _sizes_fit(self) -> Self:
         self.explicit()
         return self
+
+    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return these values with changes; another layout begins without the numbers a pruned model gives itself."""
+        kept = self.model_dump(exclude=set(_LAYERS) if changes.keys() & _LAYOUT else None)
+        return {**kept, **changes}
 
     def explicit(self) -> Self:
         """Return the same model with every layer's numbers written out, as a pruned model needs them."""

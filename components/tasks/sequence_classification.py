@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from components.core.config import Config
@@ -56,6 +56,28 @@ class ModelConfig(Config):
     # how it is trained
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _every_option_counts(self) -> Self:
+        for key, reason in _idle(self.architecture, self.cell).items():
+            if getattr(self, key) != type(self).model_fields[key].default:  # a saved model's config has every key
+                raise ValueError(f"{key}: {reason}; leave it out")
+        return self
+
+    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return these values with changes; another kind of model begins without the options of the one before."""
+        idle = _idle(changes.get("architecture", self.architecture), changes.get("cell", self.cell))
+        return {**self.model_dump(exclude=set(idle)), **changes}
+
+
+def _idle(architecture: str, cell: str) -> dict[str, str]:
+    """Return the options that such a model does not read, each with why."""
+    if architecture == "wavenet":
+        reason = "is of architecture recurrent, but architecture is wavenet"
+        return dict.fromkeys(("cell", "bidirectional", "depth", "memory", "bands"), reason)
+    reason = "is of architecture wavenet, but architecture is recurrent"
+    idle = dict.fromkeys(("skip", "cycles", "layers", "filters", "stride"), reason)
+    return idle | ({"memory": "is of cells lstm and gru, but cell is rnn"} if cell == "rnn" else {})
 
 
 class AnswerOptions(Config):
@@ -127,7 +149,7 @@ class SequenceClassification(Task):
 def _network(config: ModelConfig, rate: int, classes: int) -> nn.Module:
     if config.architecture == "wavenet":
         wavenet = WaveNet(config.width, config.skip, dilation_cycles(config.cycles, config.layers))
-        return WaveNetClassifier(wavenet, config.filters, config.skip, config.stride, classes, config.dropout)
+        return WaveNetClassifier(rate, wavenet, config.filters, config.skip, config.stride, classes, config.dropout)
     stack = RecurrentStack(
         config.cell,
         config.bands,

@@ -83,8 +83,10 @@ def search(root: Path, options: SearchOptions, params: Params, console: Console)
         return INTERRUPTED
     candidates = {trial.name: trial.candidate for trial in tried}
     found = limits(selection, given_up(tried))
-    paste = paste_text(options.recipe, selection["selected"], candidates, params)
-    artifacts = write_results(folder, selection, tried, found, paste)
+    artifacts = write_results(folder, selection, tried, found)
+    if paste := paste_text(options.recipe, selection["selected"], candidates, params):
+        artifacts.append(folder / "found.yaml")
+        write_text(artifacts[-1], paste)
     show(selection, candidates, found, paste, artifacts, console)
     _record(root, selection, candidates, artifacts, console)
     return 0 if selection["met"] else NOTHING_FITS
@@ -142,7 +144,7 @@ def _search(
             )
         console.print(space_in_words(space), highlight=False, soft_wrap=True)
         seeds = {
-            name: seed_of(space, variant, _chain(params, variant.parent))
+            name: seed_of(space, variant, space.made[variant.parent])
             for name, variant in params.variants_of(options.recipe).items()
         }
         study = Study(
@@ -155,17 +157,11 @@ def _search(
     tried = study.tried()
     rows = [{**trial.outcome.row, "variant": trial.name} for trial in tried if trial.outcome.row is not None]
     if not rows:
-        first = tried[0].outcome.text if tried else "--max-time was over before it"
-        raise ModelpressError(f"{options.recipe}: no trial came to its end; the first: {first}")
+        ends = [*(trial.outcome.text for trial in tried), *study.failed, "--max-time was over before it"]
+        raise ModelpressError(f"{options.recipe}: no trial came to its end; the first: {ends[0]}")
     with console.status(f"Timing {len(rows)} variants together"):
         latency = time_bundles({row["variant"]: row["bundle"] for row in rows}, FINAL_REPEATS)
     return tried, conclude(options.recipe, options.budget, rows, latency)
-
-
-def _chain(params: Params, model: str) -> list[dict[str, dict[str, Any]]]:
-    """Return all passes that make a model from its recipe's teacher."""
-    student = params.students.get(model)
-    return [*_chain(params, student.parent), *student.passes] if student else []
 
 
 def given_up(tried: Sequence[Tried]) -> dict[str, int]:
@@ -191,26 +187,24 @@ def paste_text(recipe: str, selected: str, candidates: Mapping[str, Candidate], 
         return ""
     found = block(recipe, candidates[selected], params)
     text = yaml.safe_dump(found, default_flow_style=None, sort_keys=False, width=1 << 16, allow_unicode=True)
-    whole = params.model_dump(by_alias=True, mode="json", exclude_none=True)
-    merged = {**whole, **{kind: {**whole[kind], **blocks} for kind, blocks in found.items()}}
+    whole = params.model_dump(by_alias=True, mode="json", exclude_unset=True)  # a default may belong to another form
+    merged = {**whole, **{kind: {**whole.get(kind, {}), **blocks} for kind, blocks in found.items()}}
     parse_params(yaml.safe_dump(merged, sort_keys=False), Path("params.yaml"))
     return str(text)
 
 
 def write_results(
-    folder: Path, selection: Mapping[str, Any], tried: Sequence[Tried], found: Sequence[Limit], paste: str
+    folder: Path, selection: Mapping[str, Any], tried: Sequence[Tried], found: Sequence[Limit]
 ) -> list[Path]:
-    """Write the plot, the trials and the block; return the files."""
+    """Write the plot and the trials, and remove an earlier search's block; return the files."""
     from components.evaluation.charts.frontier import frontier_chart, standalone
 
-    plot, trials, winner = folder / "frontier.svg", folder / "search.json", folder / "found.yaml"
+    plot, trials = folder / "frontier.svg", folder / "search.json"
     write_text(plot, standalone(frontier_chart(selection, 920, 460)))
     outcomes = [{"trial": t.name, **asdict(t.candidate), "outcome": t.outcome.text} for t in tried]
     write_json(trials, {"selection": selection, "limits": [asdict(limit) for limit in found], "trials": outcomes})
-    winner.unlink(missing_ok=True)
-    if paste:
-        write_text(winner, paste)
-    return [path for path in (plot, trials, winner) if path.is_file()]
+    (folder / "found.yaml").unlink(missing_ok=True)
+    return [plot, trials]
 
 
 def show(

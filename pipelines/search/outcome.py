@@ -30,10 +30,10 @@ LIMITS = {"max_size_mb": "--max-size", "max_p50_ms": "--max-p50", "min_quality":
 
 @dataclass(frozen=True)
 class Limit:
-    """What one limit did: `binds` where a better variant would be chosen without it."""
+    """What one limit did: `binds` where a better variant would be chosen without it, None where that is unknown."""
 
     name: str
-    binds: bool
+    binds: bool | None
     text: str
 
 
@@ -74,23 +74,43 @@ def limits(selection: Row, given_up: Mapping[str, int]) -> list[Limit]:
 
 
 def _limit(name: str, budget: Budget, rows: Sequence[Row], chosen: Row, met: bool, given_up: int) -> Limit:
-    lifted = budget.model_copy(update={name: LIFTED[name]})
-    without = [row for row in rows if not shortfalls(row, lifted)]
+    without, rival = _rival(name, budget, rows, met)
+    binds: bool | None = True if rival else None if given_up else False
+    trials = f"; {given_up} trials were given up for it" if given_up else ""
     if not met:
         missing = sum(miss.limit == name for row in rows for miss in shortfalls(row, budget))
-        fits = f", without it {best(without)['variant']} fits ({_figures(best(without))})" if without else ""
-        binds, why = bool(without), f"missed by {missing} of {len(rows)}{fits}"
+        fits = f", {without} {rival['variant']} fits ({_figures(rival)})" if rival else ""
+        why = f"missed by {missing} of {len(rows)}{fits}{trials}"
     elif name == "min_quality":
-        binds, why = _quality_floor([row for row in without if row["quality_vs_teacher"] < budget.min_quality], chosen)
-    elif best(without)["variant"] != chosen["variant"]:
-        rival = best(without)
-        binds, why = True, f"binds: without it {rival['variant']} is chosen ({_figures(rival)})"
+        refused = [row for row in rows if [miss.limit for miss in shortfalls(row, budget)] == [name]]
+        binds, why = _quality_floor(refused, chosen)
+    elif rival:
+        why = f"binds: {without} {rival['variant']} is chosen ({_figures(rival)}){trials}"
     else:
         size = chosen["size_bytes"] / 1e6 / budget.max_size_mb
-        used = size if name == "max_size_mb" else p50_of(chosen) / budget.max_p50_ms
-        binds, why = False, f"does not bind: {used:.0%} of it is used, nothing better lies beyond"
-    trials = f"; {given_up} trials were given up for it" if given_up else ""
-    return Limit(name, binds, f"{_stated(name, budget)} {why}{trials}")
+        used = f"{size if name == 'max_size_mb' else p50_of(chosen) / budget.max_p50_ms:.0%} of it is used"
+        unknown = f"{used}; {given_up} trials beyond it were given up early, so a better one may lie there"
+        why = unknown if given_up else f"does not bind: {used}, nothing better lies beyond"
+    return Limit(name, binds, f"{_stated(name, budget)} {why}")
+
+
+def _rival(name: str, budget: Budget, rows: Sequence[Row], met: bool) -> tuple[str, Row | None]:
+    """Return in words without which limits another is chosen, and that one; None where a limit changes nothing.
+
+    What is too large is often too slow as well: a limit of the two is then lifted from a budget without the other.
+    """
+    other = {"max_size_mb": ["max_p50_ms"], "max_p50_ms": ["max_size_mb"]}.get(name, [])
+    for lifted in ([], other):
+        kept, rival = (_best_without(names, budget, rows) for names in (lifted, [name, *lifted]))
+        if rival is not kept and (met or kept is None):
+            return f"without {' and '.join(['it', *(LIMITS[each] for each in lifted)])}", rival
+    return "", None
+
+
+def _best_without(lifted: Sequence[str], budget: Budget, rows: Sequence[Row]) -> Row | None:
+    budget = budget.model_copy(update={name: LIFTED[name] for name in lifted})
+    within = [row for row in rows if not shortfalls(row, budget)]
+    return best(within) if within else None
 
 
 def _quality_floor(refused: Sequence[Row], chosen: Row) -> tuple[bool, str]:
@@ -101,7 +121,7 @@ def _quality_floor(refused: Sequence[Row], chosen: Row) -> tuple[bool, str]:
         if refused and cost(row := min(refused, key=cost)) < cost(chosen)
     ]
     if not gains:
-        return False, "does not bind: nothing below it is smaller or faster"
+        return False, "does not bind: of what was trained, nothing below it is smaller or faster"
     return True, f"binds: below it, {' and '.join(gains)}"
 
 

@@ -34,13 +34,15 @@ REMOVALS = (0.0, 0.25, 0.5)
 LOGIT = {"temperature": 2.0, "alpha": 0.5}
 FINE_TUNING = 4  # a pruned network is trained for a quarter of the teacher's epochs at a quarter of its rate
 
+Passes = list[dict[str, dict[str, Any]]]
+
 
 @dataclass(frozen=True)
 class Candidate:
     """What one trial makes: passes applied to models/<start>, and the variant (but for its recipe and parent)."""
 
     start: str
-    passes: list[dict[str, dict[str, Any]]]
+    passes: Passes
     variant: dict[str, Any]
 
     @property
@@ -71,7 +73,8 @@ class Space:
     """Values by parameter, the teacher's own first; a point is the index of a value for each parameter.
 
     sizes: model options. removals: kinds of units and which share of them goes. forms: parts of a variant by name;
-    drops: what static int8 may lose. distill, prune: the passes' blocks, but for `model` and `remove`.
+    drops: what static int8 may lose. distill, prune: the passes' blocks, but for `model` and `remove`. made: the passes
+    by which stages made the models of the hand-written variants from the teacher.
     """
 
     recipe: str
@@ -81,6 +84,7 @@ class Space:
     drops: list[float]
     distill: Mapping[str, Any]
     prune: Mapping[str, Any]
+    made: Mapping[str, Passes]
 
     def choices(self) -> dict[str, Sequence[Any]]:
         """Return the values of each parameter that has more than one."""
@@ -109,6 +113,9 @@ class Space:
         if any(remove.values()):
             gone = {kind: share for kind, share in remove.items() if share}
             passes.append({"prune": {"remove": gone, **self.prune}})
+        for model, chain in self.made.items():
+            if chain == passes:  # nothing is trained twice
+                return Candidate(model, [], variant)
         return Candidate(self.recipe, passes, variant)
 
     def point(self, passes: Sequence[Mapping[str, Mapping[str, Any]]], variant: Variant) -> dict[str, int]:
@@ -165,6 +172,7 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
     forms = dict(_forms(variants, static=not has_loop))
     drops = {drop for v in variants if form_of(v) == "int8-static" and (drop := v.tolerance.get("quality_drop"))}
     distill = distills[0] if distills else {"logit": LOGIT, "model": {}}
+    made = {model: chain for variant in variants for model, chain in _chains(params, variant.parent, sizes).items()}
     return Space(
         recipe=name,
         sizes=sizes,
@@ -173,7 +181,28 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
         drops=sorted({*QUALITY_DROPS, *drops}),
         distill={**distill, "model": {k: v for k, v in distill["model"].items() if k not in sizes}},
         prune={k: v for k, v in (prunes[0] if prunes else _fine_tuned(recipe)).items() if k != "remove"},
+        made=made,
     )
+
+
+def _chains(params: Params, model: str, sizes: Mapping[str, list[Any]]) -> dict[str, Passes]:
+    """Return the passes that make a model, and each on the way to it, from its recipe's teacher.
+
+    They are stated as a point states them: without the sizes that are the teacher's.
+    """
+    if model not in params.students:
+        return {model: []}
+    student = params.students[model]
+    passes = [{name: _without_unchanged(block, sizes) for name, block in step.items()} for step in student.passes]
+    before = _chains(params, student.parent, sizes)
+    return {**before, model: [*before[student.parent], *passes]}
+
+
+def _without_unchanged(block: Mapping[str, Any], sizes: Mapping[str, list[Any]]) -> dict[str, Any]:
+    if "model" not in block:
+        return dict(block)
+    changed = {key: value for key, value in block["model"].items() if key not in sizes or value != sizes[key][0]}
+    return {**block, "model": changed}
 
 
 def size_options(model: Mapping[str, Any], parameters: Any) -> dict[str, list[Any]]:

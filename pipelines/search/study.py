@@ -77,7 +77,7 @@ class Study:
     """One budget's search over one space; what an earlier process finished is taken as it is.
 
     evaluate, estimate: see the types; both are called from `jobs` threads. folder: holds study.db. inputs: digest of
-    what trials depend on beside the space. say: is told each trial's end.
+    what trials depend on beside space and seeds. say: is told each trial's end. failed: what went wrong unforeseen.
     """
 
     def __init__(
@@ -93,8 +93,10 @@ class Study:
         self._evaluate, self._estimate, self._say = evaluate, estimate, say
         self._lock = threading.Lock()
         self.stopped = False
+        self.failed: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(stable([asdict(space), budget.model_dump(), inputs])).hexdigest()[:16]
+        written = {name: asdict(seed.candidate) for name, seed in seeds.items()}
+        name = hashlib.sha256(stable([asdict(space), written, budget.model_dump(), inputs])).hexdigest()[:16]
         storage = f"sqlite:///{folder / 'study.db'}"
         known = name in optuna.get_all_study_names(storage) if (folder / "study.db").is_file() else False
         before = len(optuna.load_study(study_name=name, storage=storage).trials) if known else 0
@@ -200,8 +202,13 @@ class Study:
                 raise
             except Refused as refusal:
                 outcome, known["refused"] = Outcome(f"refused: {refusal}"), 1.0
-            except Exception as error:  # one candidate that breaks a library must not end the search
-                outcome, known["refused"] = Outcome(f"failed: {type(error).__name__}: {error}"), 1.0
+            except Exception as error:
+                # one candidate that breaks a library must not end the search, and a full disk, which a library may
+                # report as anything, must not end a trial: it stays open, as a killed one does
+                if not self.stopped:
+                    self.failed.append(f"failed: {type(error).__name__}: {error}")
+                    self._say(f"{_name(trial)}: {candidate}: {self.failed[-1]}; the same command tries it again")
+                continue
             if self.stopped:
                 return
             self._end(trial, known, outcome)

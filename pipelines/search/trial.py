@@ -49,8 +49,9 @@ def space_of(recipe: str) -> Space:
 
 
 def inputs_of(recipe: str) -> str:
-    """Return a digest of all that a recipe's trials depend on beside what they try: data, teacher, code, machine."""
-    paths = [str(_prepared(recipe)), str(Path("models") / recipe), *CODE]
+    """Return a digest of all that a recipe's trials depend on beside what they try: data, models, code, machine."""
+    models = {recipe, *(variant.parent for variant in load_params().variants_of(recipe).values())}
+    paths = [str(_prepared(recipe)), *(str(Path("models") / name) for name in sorted(models)), *CODE]
     return hashlib.sha256(stable([*map(_digest_of, paths), describe()])).hexdigest()
 
 
@@ -147,12 +148,13 @@ class _Trial:
         if self.effort == "full":
             return stated
         drop = stated.quality_drop if self.effort == "short" else ANYTHING
-        return Tolerance(max_abs_diff=ANYTHING, agreement=0, quality_drop=drop)
+        return Tolerance(max_abs_diff=ANYTHING, relative_difference=ANYTHING, agreement=0, quality_drop=drop)
 
     def _facts(self, model: TrainedModel, bundle: Bundle) -> dict[str, Any]:
         facts = {
             "recipe": self.name,
-            "parent": self.candidate.start,
+            # forms are chosen among beside the float form of their own model, and a trial's has no name
+            "parent": self._digest(self.passes) if self.passes else self.candidate.start,
             "precision": self.variant.precision,
             "runtime": self.variant.runtime,
             "mode": self.task.metric.mode,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -63,37 +64,31 @@ def finished(root: Path, killed: list[str]) -> str:
     return done.stdout
 
 
-def results(root: Path) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def results(root: Path, finished: str) -> dict[str, Any]:
+    """Return what the search ended with; later searches write theirs in its place."""
+    return search_json(root)
+
+
+def search_json(root: Path) -> dict[str, Any]:
     return dict(read_json(root / ".modelpress" / "search" / "tiny" / "search.json"))
 
 
-def test_a_killed_search_goes_on_and_repeats_no_finished_trial(root: Path, killed: list[str], finished: str) -> None:
+def test_a_killed_search_goes_on_and_repeats_no_finished_trial(
+    killed: list[str], finished: str, results: dict[str, Any]
+) -> None:
     assert "trials ended before; going on from there" in finished
     before = [ENDED.match(line)[1] for line in killed]  # type: ignore[index]
     after = [found[1] for line in finished.splitlines() if (found := ENDED.match(line))]
     assert not set(before) & set(after)
-    trials = results(root)["trials"]
-    assert len(trials) == 6  # type: ignore[arg-type]
-    candidates = {str((t["start"], t["passes"], t["variant"])) for t in trials}  # type: ignore[attr-defined]
+    trials = results["trials"]
+    assert len(trials) == 6
+    candidates = {str((t["start"], t["passes"], t["variant"])) for t in trials}
     assert len(candidates) == 6
 
 
-def test_its_frontier_dominates_or_equals_every_hand_written_variant(root: Path, finished: str) -> None:
-    rows = results(root)["selection"]["variants"]  # type: ignore[index]
-    frontier = [row for row in rows if row["on_frontier"]]
-    by_name = {row["variant"]: row for row in rows}
-    for name in HAND_WRITTEN:
-        mine = by_name[name]
-        assert any(
-            quality_of(row) >= quality_of(mine)
-            and p50_of(row) <= p50_of(mine)
-            and row["size_bytes"] <= mine["size_bytes"]
-            for row in frontier
-        )
-
-
-def test_it_looks_at_dev_alone(root: Path, finished: str) -> None:
-    assert all(set(row["quality"]) == {"dev"} for row in results(root)["selection"]["variants"])  # type: ignore[index]
+def test_it_looks_at_dev_alone(root: Path, results: dict[str, Any]) -> None:
+    assert all(set(row["quality"]) == {"dev"} for row in results["selection"]["variants"])
     test_inputs = set((root.parent / f"{root.name}-mirror" / "tiny-pairs" / "test.en").read_text().splitlines())
     dev_inputs = set((root.parent / f"{root.name}-mirror" / "tiny-pairs" / "dev.en").read_text().splitlines())
     golden = list((root / ".modelpress" / "search" / "tiny" / "work" / "graphs").glob("*/golden.json"))
@@ -104,10 +99,49 @@ def test_it_looks_at_dev_alone(root: Path, finished: str) -> None:
         assert not inputs & (test_inputs - dev_inputs)
 
 
-def test_a_found_block_pasted_into_params_yaml_makes_the_quality_the_search_saw(root: Path, finished: str) -> None:
-    found = results(root)
-    trials = {trial["trial"]: trial for trial in found["trials"]}  # type: ignore[attr-defined]
-    rows = [row for row in found["selection"]["variants"] if trials[row["variant"]]["passes"]]  # type: ignore[index]
+def test_where_nothing_fits_the_nearest_miss_is_named_and_the_exit_code_is_1(
+    root: Path, results: dict[str, Any]
+) -> None:
+    command = [*SEARCH[: SEARCH.index("--max-size")], "--max-size", "1KB", "--max-p50", "10s", "--trials", "2"]
+    done = subprocess.run(
+        command, cwd=root, env=workspace_environment(root), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"Nothing fits\. The nearest miss: .* MB misses --max-size 1KB by [\d.]+% of it", done.stdout)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_edited_variant_is_measured_again_and_the_frontier_dominates_what_the_stages_saw(
+    root: Path, results: dict[str, Any]
+) -> None:
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["variants"]["tiny-student-int8"]["precision"] = "fp32"
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    done = subprocess.run(
+        [*SEARCH, "--trials", "2"],
+        cwd=root, env=workspace_environment(root), capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["variant"]: row for row in search_json(root)["selection"]["variants"]}
+    assert set(rows) == set(HAND_WRITTEN)
+    for name, model in zip(HAND_WRITTEN, ("tiny", "tiny-student"), strict=True):
+        torch_model = read_json(root / "metrics" / "tiny" / "models" / f"{model}.json")
+        mine = rows[name]
+        assert mine["size_bytes"] >= 4 * torch_model["parameters"], "of an int8 graph"
+        assert any(
+            quality_of(row) >= 0.98 * torch_model["quality"]["dev"][mine["metric"]]
+            and p50_of(row) <= p50_of(mine)
+            and row["size_bytes"] <= mine["size_bytes"]
+            for row in rows.values()
+            if row["on_frontier"]
+        )
+
+
+def test_a_found_block_pasted_into_params_yaml_makes_the_quality_the_search_saw(
+    root: Path, results: dict[str, Any]
+) -> None:
+    trials = {trial["trial"]: trial for trial in results["trials"]}
+    rows = [row for row in results["selection"]["variants"] if trials[row["variant"]]["passes"]]
     assert rows, "no trial was trained to its end"
     row = rows[0]
     trial = trials[row["variant"]]
@@ -123,13 +157,3 @@ def test_a_found_block_pasted_into_params_yaml_makes_the_quality_the_search_saw(
     variant = read_json(root / "metrics" / "tiny" / "variants" / "found-form.json")
     assert variant["quality"]["dev"] == row["quality"]["dev"]
     assert variant["size_bytes"] == row["size_bytes"]
-
-
-def test_where_nothing_fits_the_nearest_miss_is_named_and_the_exit_code_is_1(root: Path, finished: str) -> None:
-    command = [*SEARCH[: SEARCH.index("--max-size")], "--max-size", "1KB", "--max-p50", "10s", "--trials", "3"]
-    done = subprocess.run(
-        command, cwd=root, env=workspace_environment(root), capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"Nothing fits\. The nearest miss: .* MB misses --max-size 1KB by [\d.]+% of it", done.stdout)
-    assert "Traceback" not in done.stdout + done.stderr

@@ -1,5 +1,6 @@
 """Recordings of words that several people spoke several times: recordings/<word>_<speaker>_<take>.wav.
 
+A word may hold underscores (turn_left_bob_3), a speaker's name none.
 The form of the Free Spoken Digit Dataset (https://github.com/Jakobovski/free-spoken-digit-dataset), whose test set is
 the first takes of each speaker and word.
 """
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.inference.wav import open_sound
+from components.inference.wav import WaveReader, open_sound
 
 
 class Split(Config):
@@ -64,9 +65,10 @@ def _part(take: int, split: Split) -> str:
 
 
 def _read(path: Path, rate: int) -> Recording:
-    match = re.fullmatch(r"(.+)_(.+)_(\d+)", path.stem)
+    # as audio_generation's predictor reads it: what is trained on can be asked for
+    match = re.fullmatch(r"(\S+)_([^\s_]+)_(\d{1,9})", path.stem, re.ASCII)
     if match is None:
-        raise ModelpressError(f"{path}: not named <word>_<speaker>_<take>.wav; rename it")
+        raise ModelpressError(f"{path}: not named <word>_<speaker>_<take>.wav, without blanks; rename it")
     if _rate(path) != rate:
         raise ModelpressError(f"{path}: {_rate(path)} samples a second, others have {rate}; resample it")
     return Recording(match[1], match[2], int(match[3]), open_sound(str(path), rate))
@@ -74,7 +76,7 @@ def _read(path: Path, rate: int) -> Recording:
 
 def _rate(path: Path) -> int:
     try:
-        with wave.open(str(path)) as file:
+        with WaveReader(str(path)) as file:
             return int(file.getframerate())
     except (wave.Error, EOFError) as error:
         raise ModelpressError(f"{path}: not a WAV file ({error}); fetch the dataset again") from None

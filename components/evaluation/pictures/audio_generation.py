@@ -34,9 +34,10 @@ def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
         ),
         Picture(
             "How far back it hears",
-            "Samples an output depends on, by the number of layers, all with the same weights each. Dilations that "
-            "double reach as far with a few layers as plain convolutions do with thousands; a cycle begins again at 1.",
-            receptive_chart(),
+            f"Samples an output depends on, by the number of layers, {_layer_parameters(teacher):,} parameters each. "
+            "Dilations that double reach as far with a few layers as plain convolutions do with thousands; a cycle "
+            "begins again at 1.",
+            receptive_chart(teacher.module.wavenet.dilations),
         ),
     ]
 
@@ -72,14 +73,16 @@ def _single_sample_bits(examples: Any) -> float:
     return float(-(shares * np.log2(shares)).sum())
 
 
-def receptive_chart(most: int = 20, cycle: int = 10) -> str:
-    """Return receptive fields by layers as SVG: plain convolutions, and dilations that double in cycles."""
+def _layer_parameters(teacher: Any) -> int:
+    return sum(parameter.numel() for parameter in teacher.module.wavenet.layers[0].parameters())
+
+
+def receptive_chart(dilations: Sequence[int]) -> str:
+    """Return receptive fields by layers as SVG: those of plain convolutions, and of a model's dilations."""
+    most = len(dilations)
     plain: list[tuple[float, float]] = [(layers, 1 + layers) for layers in range(1, most + 1)]
-    doubled: list[tuple[float, float]] = []
-    reach = 1
-    for layer in range(most):
-        reach += 1 << (layer % cycle)
-        doubled.append((layer + 1, reach))
+    doubled: list[tuple[float, float]] = [(n, 1 + sum(dilations[:n])) for n in range(1, most + 1)]
+    reach = doubled[-1][1]
     x = Scale(0, most + 1, 56, WIDTH - 24)
     y = Scale(1, reach * 2, HEIGHT - 48, 16, logarithmic=True)
     marks = grid(x, y, x.ticks(6), y.ticks(5))

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation.charts.axes import Scale, grid, picture, polyline, text
 from components.evaluation.charts.confusion import mix_ups
+from components.evaluation.charts.percent import percent_chart
 from components.evaluation.charts.spectrogram import spectrogram_url
 from components.evaluation.labelled import accuracy, surest_mistakes
 from components.evaluation.pictures import Picture
@@ -17,7 +17,6 @@ from components.evaluation.pictures import Picture
 MISTAKES = 16
 SILENCES_S = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 GROUPS = 5  # of recordings by their own length
-WIDTH, HEIGHT = 560, 300  # pixels
 
 
 def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
@@ -38,12 +37,12 @@ def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
             "What it still knows after a silence",
             "The share of test recordings labelled right when so much silence follows the word. A recurrent network "
             "has to carry the word through it, step by step.",
-            line_chart(by_silence, "seconds of silence behind the word"),
+            percent_chart(by_silence, "seconds of silence behind the word"),
         ),
         Picture(
             "Short and long recordings",
             f"The same share among the shortest to the longest fifth of the recordings, by their mean length. {found}",
-            line_chart(_by_own_length(examples, set(wrong)), "seconds of the recording"),
+            percent_chart(_by_own_length(examples, set(wrong)), "seconds of the recording"),
         ),
         Picture("Surest mistakes", _MISTAKES_CAPTION, _mistakes(examples, answers, references, wrong)),
     ]
@@ -62,20 +61,6 @@ def _by_own_length(examples: Any, wrong: set[int]) -> list[tuple[float, float]]:
     return [
         (float(seconds_N[rows].mean()), 100 * (1 - sum(int(i) in wrong for i in rows) / len(rows))) for rows in groups
     ]
-
-
-def line_chart(points: Sequence[tuple[float, float]], across: str) -> str:
-    """Return (x, percent) points as SVG, each with its figure."""
-    x = Scale(0.0, max(value for value, _ in points) * 1.04, 48, WIDTH - 24)
-    lowest = min(percent for _, percent in points)
-    y = Scale(0.0 if lowest < 80 else 80.0, 104.0 if lowest < 80 else 101.0, HEIGHT - 48, 16)
-    marks = grid(x, y, x.ticks(6), [tick for tick in y.ticks(5) if tick <= 100])
-    marks.append(polyline([(x(value), y(percent)) for value, percent in points], "curve s1"))
-    for value, percent in points:
-        marks.append(f'<circle cx="{x(value):.1f}" cy="{y(percent):.1f}" r="3" class="dot s1"/>')
-        marks.append(text(x(value), y(percent) + 18, f"{percent:.1f}", "small", "middle"))
-    marks.append(text(WIDTH - 24, HEIGHT - 8, f"{across} →", "name", "end"))
-    return picture(WIDTH, HEIGHT, marks, f"accuracy in per cent by {across}")
 
 
 def _mistakes(examples: Any, answers: Sequence[Any], references: Sequence[str], wrong: Sequence[int]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given
@@ -24,6 +26,22 @@ def test_importance_decides_across_layers_and_every_layer_keeps_one() -> None:
 
 def test_each_layer_gives_the_same_share_when_the_scope_is_the_layer() -> None:
     assert choose(GROUPS, IMPORTANCE, {"ffn": 0.5}, "layer") == [[2, 3], [2, 3]]
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@given(units=st.integers(2, 64), rounds=st.integers(1, 4), multiple=st.sampled_from([1, 4, 8]))
+def test_rounds_reach_the_fraction_together_whatever_is_rounded_up_between(
+    scope: Literal["global", "layer"], units: int, rounds: int, multiple: int
+) -> None:
+    left = units
+    for number in range(1, rounds + 1):
+        group = PruningGroup("ffn", "ffn", (0,), left, (Member("w", 0),))
+        importance = [torch.arange(left).float()]
+        gone = {"ffn": 1 - 0.5 ** (number / rounds)}
+        (kept,) = round_up(choose([group], importance, gone, scope, [units]), importance, multiple)
+        left = len(kept)
+    wanted = units - round(0.5 * units)
+    assert left == min(units, -(-wanted // multiple) * multiple)
 
 
 def test_units_below_the_threshold_go_and_the_strongest_stays_when_all_are_below() -> None:

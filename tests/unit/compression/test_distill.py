@@ -11,8 +11,9 @@ import torch
 
 from components.compression.distill import Logit, distilling_step, with_answers
 from components.core.config import parse_config
+from components.core.errors import ConfigError
 from components.core.task import TrainedModel
-from components.tasks.binary_addition import TASK
+from components.tasks.binary_addition import TASK, Sums
 
 SPLIT = {"bits": 6, "train": 40, "dev": 10, "test": 10, "seed": 1}
 
@@ -71,8 +72,16 @@ def test_dev_loss_is_the_tasks_own(prepared: Path) -> None:
     assert step(student.module, batch).loss == TASK.step(student.module, batch).loss
 
 
+class Taught(Sums):
+    """Sums that take their teacher's answers."""
+
+    def with_targets(self, answers: list[str]) -> Sums:
+        return Sums([(int(answer), 0) for answer in answers], self.bits)
+
+
 def test_teachers_answers_double_the_data(prepared: Path) -> None:
-    train = TASK.dataset(prepared, "train")
+    sums = TASK.dataset(prepared, "train")
+    train = Taught(sums.pairs, sums.bits)
     asked = []
 
     def answers(teacher: TrainedModel, examples: Any, options: Any) -> list[Any]:
@@ -83,3 +92,10 @@ def test_teachers_answers_double_the_data(prepared: Path) -> None:
     assert with_answers(model(prepared, 1), context, None) is train
     doubled = with_answers(model(prepared, 1), context, {"beam": 4})
     assert (len(doubled), asked) == (2 * len(train), [{"beam": 4}])
+
+
+def test_answers_are_refused_where_they_would_change_nothing(prepared: Path) -> None:
+    data = TASK.dataset(prepared, "train")
+    context: Any = SimpleNamespace(train=data, answers=lambda *_: data.references())
+    with pytest.raises(ConfigError, match="sequence: a teacher's answers change nothing"):
+        with_answers(model(prepared, 1), context, {})

@@ -57,14 +57,25 @@ def test_teacher_is_asked_once_a_step(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "words"), [("trnk", "no such submodule 'trnk', did you mean trunk"), ("trunk.stem", "the teacher's")]
+    ("layer", "words"),
+    [
+        ("trnk", "no such submodule 'trnk', did you mean trunk"),
+        ("trunk.stem", "the teacher's"),
+        ("unused", "unused gives nothing: it is not called"),
+        ("pair", "pair gives several tensors, not one"),
+    ],
 )
 def test_layers_that_do_not_go_together_are_refused(root: Path, layer: str, words: str) -> None:
-    teacher = lively(root, architecture="cnn", stem_stride=2)
+    teacher, student = lively(root, architecture="cnn", stem_stride=2), lively(root, architecture="cnn")
+    for module in (teacher.module, student.module):
+        module.unused, module.pair = torch.nn.Identity(), Pair()
+        module.trunk.register_forward_hook(lambda _model, _inputs, output, pair=module.pair: pair(output)[0])
     with pytest.raises(ConfigError, match=words):
-        with_projection(
-            lively(root, architecture="cnn").module,
-            teacher.module,
-            Feature(layer=layer),
-            context(root, teacher, Fitted()),
-        )
+        with_projection(student.module, teacher.module, Feature(layer=layer), context(root, teacher, Fitted()))
+
+
+class Pair(torch.nn.Module):
+    """Answers as a GRU does: with a tuple."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x

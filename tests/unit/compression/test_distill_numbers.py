@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from components.compression.distill import Logit, distilling_step
+from components.core.errors import ConfigError
 from components.core.task import StepOutput, TrainedModel
 from components.models.fast_ops import distillation_loss
 
@@ -45,6 +46,11 @@ def test_predicted_numbers_are_drawn_to_the_teachers_by_their_squared_distance(a
     batch = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [2.0]])
     loss = distilled(Numbers(), linear(3.0), linear(2.0), batch, alpha)
     assert loss == pytest.approx((1 - alpha) * 3.0 + alpha * 2.5)  # |2|, |4| from the truth; 1, 2 from the teacher
+
+
+def test_logit_distillation_is_refused_where_there_is_no_distribution() -> None:
+    with pytest.raises(ConfigError, match="logit: this task has no distribution"):
+        distilled(Classes(), linear(3.0), linear(2.0), (torch.ones(2, 1), torch.tensor([0, 0])), 0.5)
 
 
 def test_classes_are_drawn_to_the_teachers_where_targets_count() -> None:

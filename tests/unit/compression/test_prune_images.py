@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from components.compression.prune import Prune, shrink
 from components.core.config import parse_config
+from components.core.errors import ConfigError
 from components.core.task import TrainedModel
 from components.models.multiply_adds import multiply_adds
 from components.models.pruning_groups import PruningGroup
@@ -50,6 +51,15 @@ def test_removing_units_of_zero_weights_leaves_the_outputs_as_they_are(
         expected, found = model.module(pictures()), small.module.eval()(pictures())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert [g.units for g in small.module.pruning_groups()] == [len(rows) for rows in kept]
+
+
+def test_student_of_a_pruned_model_has_the_layout_it_is_given(root: Path) -> None:
+    pruned = parse_config(ModelConfig, {"architecture": "cnn", "width": 6, "channels": [5, 5, 6, 9, 9, 24, 24]}, "m")
+    narrow = parse_config(ModelConfig, pruned.changed({"width": 4}), "m").explicit()
+    assert narrow.channels == (4, 4, 4, 8, 8, 16, 16)
+    assert parse_config(ModelConfig, pruned.changed({"label_smoothing": 0.1}), "m").channels == pruned.channels
+    with pytest.raises(ConfigError, match="channels: 7 numbers"):
+        parse_config(ModelConfig, pruned.changed({"width": 4, "channels": [1]}), "m")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

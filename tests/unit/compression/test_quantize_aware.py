@@ -55,7 +55,7 @@ def test_int8_graph_computes_what_the_model_did_and_needs_no_calibration(tmp_pat
     names = {layer.name for layer in layers(formed.graph)}
     quantized = quantize_qdq(formed, {**dict.fromkeys(missing, (0.0, 1.0)), **learned}, (), names)
     images = halves(64).images
-    got = run(quantized, logits(quantized.graph), [{"image": images}])
+    (got,) = run(quantized, logits(quantized.graph), [{"image": images}])
     expected, floats = answers(model, images), answers(TrainedModel(model.config, plain(model.module)), images)
     # what is left: biases and the first layer's padding, which the graph rounds and the model does not
     assert np.abs(got - expected).max() < 0.02

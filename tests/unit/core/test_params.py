@@ -106,6 +106,14 @@ def test_parsed_values_are_frozen() -> None:
         ("fp16", {"method": "weight_only"}, "precision is fp16; leave one out"),
         ("int8", {"method": "static", "block": 64}, "block: is of method weight_only, but method is static"),
         ("int8", {"method": "weight_only", "block": 33}, "variants.tiny-int8.quantize.block"),
+        ("int8", {"targets": ["x86-64-avx2"]}, "targets: is of method static and weight_only, but method is dynamic"),
+        ("int8", {"method": "weight_only", "calibration": {}}, "calibration: is of method static, but"),
+        ("int8", {"method": "static", "targets": []}, "quantize.targets"),
+        (
+            "int8",
+            {"method": "static", "calibration": {"method": "min_max", "percentile": 99}},
+            "percentile: is of method percentile, but method is min_max",
+        ),
         ("int8", {"method": "weight_only", "activations": "int8"}, "not known to be exact on x86-64-avx2"),
     ],
 )

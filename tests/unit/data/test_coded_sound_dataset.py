@@ -9,6 +9,7 @@ import pytest
 
 from components.core.errors import ModelpressError
 from components.data.coded_sound_dataset import ASKED_S, CodedSounds, prepare_coded
+from components.inference.audio_generation import AudioGenerationPredictor
 from components.inference.mu_law import encode
 from components.inference.wav import open_sound, wav_bytes
 
@@ -33,6 +34,17 @@ def test_names_tell_who_said_what_and_takes_are_split(raw: Path, tmp_path: Path)
     train = CodedSounds.load(tmp_path / "out", "train")
     for name, codes in zip(train.names(), train.codes, strict=True):
         assert codes[0] == encode(np.array([300 * int(name[-1])], np.int16))
+
+
+def test_dataset_of_words_with_underscores_can_be_asked_for_by_its_own_inputs(raw: Path, tmp_path: Path) -> None:
+    for path in (raw / "recordings").iterdir():
+        path.rename(path.with_name(path.name.replace("no_", "not_now_")))
+    prepare_coded(raw, tmp_path / "out", {"test_takes": 1, "dev_takes": 1})
+    predictor = AudioGenerationPredictor({}, tmp_path / "out" / "assets", {"seconds": 1})
+    data = CodedSounds.load(tmp_path / "out", "test")
+    wishes = [predictor._wish(text) for text in data.inputs()]
+    assert [f"{data.words[w.word]}_{data.speakers[w.speaker]}_{w.take}" for w in wishes] == data.names()
+    assert data.words == ["not_now", "yes"]
 
 
 def test_batch_marks_what_lies_behind_an_end(raw: Path, tmp_path: Path) -> None:

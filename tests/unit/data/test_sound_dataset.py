@@ -65,6 +65,7 @@ def test_split_that_cannot_be_made_is_a_clear_error(raw: Path, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
+        ("go left_ann_7.wav", wav_bytes(np.ones(9, np.int16), 8000), "not named .*without blanks"),
         ("hello.wav", wav_bytes(np.ones(9, np.int16), 8000), "not named"),
         ("no_ann_7.wav", wav_bytes(np.ones(9, np.int16), 16000), "16000 samples a second, others have 8000"),
         ("no_ann_7.wav", b"text", "not a WAV file"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from components.core.task import task_names
 from components.data.coded_sound_dataset import CodedSounds
@@ -15,8 +17,11 @@ from components.evaluation import pictures
 from components.evaluation.charts.confusion import confusion
 from components.evaluation.charts.spectrogram import spectrogram
 from components.evaluation.pictures import has_pictures, task_pictures
+from components.evaluation.pictures.binary_addition import longest_carry
 from components.evaluation.pictures.word_embedding import principal_components
 from components.inference.wav import open_sound, wav_url
+from components.models.wavenet import WaveNet
+from components.tasks.binary_addition import Sums
 
 ANSWERS = [("cat", 0.9), ("dog", 0.6), ("dog", 0.95), ("<b>", 0.7)]
 
@@ -80,7 +85,32 @@ def test_every_module_of_pictures_belongs_to_a_task() -> None:
 
     names = {path.stem for path in Path(pictures.__file__).parent.glob("*.py")} - {"__init__"}
     assert names <= set(task_names())
-    assert not has_pictures("binary_addition")
+    assert has_pictures("binary_addition")
+    assert not has_pictures("no_such_task")
+
+
+class Forgetful:
+    """Adds, but never carries across the fourth place."""
+
+    def predict(self, inputs: list[str]) -> list[str]:
+        pairs = [tuple(map(int, text.split(" + "))) for text in inputs]
+        return [str((a + b) if (a % 16 + b % 16) < 16 else a + b - 16) for a, b in pairs]
+
+
+def test_sums_show_where_the_carry_was_lost() -> None:
+    pairs = [(a, b) for a in range(0, 128, 5) for b in range(0, 128, 7)]
+    lost = sum(a % 16 + b % 16 >= 16 for a, b in pairs)
+    place, carry, hardest = task_pictures("binary_addition", Forgetful(), Sums(pairs, 8), None)
+    assert f"{len(pairs) - lost:,} of {len(pairs):,} sums are right in every bit" in place.caption
+    assert re.findall(r">(\d+\.\d)<", place.body)[:5] == ["100.0"] * 4 + [f"{100 * (1 - lost / len(pairs)):.1f}"]
+    assert re.findall(r">(\d+\.\d)<", carry.body)[0] == "100.0"
+    assert hardest.body.count("<pre>") == 8
+    assert all('<b class="miss">' in part for part in hardest.body.split("</pre>")[:8])
+
+
+@pytest.mark.parametrize(("pair", "carry"), [((0, 0), 0), ((1, 1), 1), ((7, 1), 3), ((0b1011, 0b0001), 2)])
+def test_longest_carry_counts_places_in_a_row(pair: tuple[int, int], carry: int) -> None:
+    assert longest_carry(*pair) == carry
 
 
 class Ear:
@@ -123,12 +153,14 @@ class Mouth:
 def test_what_is_said_stands_beside_what_people_said() -> None:
     codes = [np.full(900, 128 + i, np.uint8) for i in range(4)]
     who = np.array([[0, 0, 1], [0, 0, 2], [1, 1, 1], [1, 0, 1]])
+    speaker = SimpleNamespace(module=SimpleNamespace(wavenet=WaveNet(2, 3, [1, 2, 4, 1, 2, 4])))
     said, field = task_pictures(
-        "audio_generation", Mouth(), CodedSounds(codes, who, ["no", "yes"], ["ann", "bob"], 8000), None
+        "audio_generation", Mouth(), CodedSounds(codes, who, ["no", "yes"], ["ann", "bob"], 8000), speaker
     )
     assert re.findall(r"<figcaption>(.*?), (.*?), (?:<b>)?(\w+)", said.body) == [
         ("no", "ann", "recorded"), ("no", "ann", "drawn"), ("yes", "bob", "recorded"), ("yes", "bob", "drawn"),
     ]  # fmt: skip
     assert "costs 2.00 bits" in said.caption
-    assert "dilated: 2,047" in field.body
-    assert "plain: 21" in field.body
+    assert "dilated: 15" in field.body
+    assert "plain: 7" in field.body
+    assert "35 parameters each" in field.caption

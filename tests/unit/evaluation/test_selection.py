@@ -39,6 +39,21 @@ def test_smaller_variant_is_selected_when_quality_and_latency_tie() -> None:
     assert choose(("large", 37.5, 4, 3), ("small", 37.5, 3, 3))["selected"] == "small"
 
 
+@pytest.mark.parametrize(
+    ("size", "p50", "selected"),
+    [(4.5, 9, "float"), (4, 3, "float"), (4.5, 2.8, "float"), (4.5, 2.5, "int8"), (3.9, 9, "int8")],
+)
+def test_variant_that_is_neither_smaller_nor_surely_faster_than_its_float_form_is_not_selected(
+    size: float, p50: float, selected: str
+) -> None:
+    rows = [variant("float", 37.0, 4), variant("int8", 37.4, size, precision="int8")]
+    selection = select("toy", BUDGET, rows, latency({"float": 3, "int8": p50}))
+    assert selection["selected"] == selected
+    assert ("Left out, neither smaller nor faster than their fp32 form: int8." in selection["reason"]) == (
+        selected == "float"
+    )
+
+
 def test_lowest_value_is_best_when_the_metric_is_an_error() -> None:
     selection = choose(("a", 39.0, 4, 3), ("b", 38.0, 4, 9), mode="min")
     assert selection["selected"] == "b"

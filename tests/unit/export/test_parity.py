@@ -13,7 +13,7 @@ from components.core.errors import ProofError
 from components.core.tolerance import tolerance_for
 from components.export.initializers import all_initializers
 from components.export.loop import build_graph
-from components.export.parity import ComparingSession, prove
+from components.export.parity import ComparingSession, _relative_difference, prove
 from components.tasks.translation import TASK, SearchOptions
 from tests.unit.models.test_seq2seq import EOS, transformer
 
@@ -72,6 +72,14 @@ def test_wrong_answers_are_found(assets: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(ProofError):
         proof(transformer(), 5.0, assets)
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.01, True), (1.5, False), (float("nan"), False)])
+def test_numbers_an_int8_graph_answers_with_may_differ_by_a_share_of_their_spread(factor: float, passes: bool) -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(factor * values, values) for values in (rng.normal(5, 1, (3, 4)), rng.normal(5, 1, (2, 7)))]
+    difference = _relative_difference(pairs)
+    assert (difference <= tolerance_for("int8", {}, "test").relative_difference) == passes
 
 
 def test_nan_is_never_within_tolerance() -> None:

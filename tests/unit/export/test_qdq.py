@@ -102,6 +102,21 @@ def test_forms_leave_a_normalization_alone_when_something_else_reads_it() -> Non
     assert {"Cast", "Sub", "Mul"} <= {node.op_type for node in with_int8_forms(model).graph.node}
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-38, 1e-12, 1e-7, 1e-5])
+@pytest.mark.parametrize("layer", ["model.b", "model.head"])
+def test_bias_survives_weights_of_next_to_nothing(size: float, layer: str) -> None:
+    model = network()
+    for tensor in model.graph.initializer:
+        if tensor.name == f"{layer}.weight":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(size), tensor.name))
+    formed, image = with_int8_forms(model), images(3)
+    names = range_tensors(formed.graph)
+    values = run(showing(formed, names, TensorProto.FLOAT), image, *names)
+    ranges = {name: (float(v.min()), float(v.max())) for name, v in zip(names, values, strict=True)}
+    (got,), (expected,) = run(quantize_qdq(formed, ranges), image), run(model, image)
+    np.testing.assert_allclose(got, expected, atol=0.2)  # a bias is about 1
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_logits_are_near_and_every_layer_runs_in_int8(channels: int, tmp_path: Path) -> None:
     model, graph, image = quantized(channels)

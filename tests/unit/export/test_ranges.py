@@ -63,6 +63,17 @@ def test_entropy_cuts_a_long_thin_tail_and_keeps_a_full_range() -> None:
     assert find_range(seen(tail[:-3]), Calibration(method="entropy"))[1] > 9
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_entropy_keeps_what_a_relu_gives_however_much_of_it_is_zero(shift: float) -> None:
+    values = np.maximum(np.random.default_rng(0).normal(size=100_000) - shift, 0).astype(np.float32)
+    low, high = find_range(seen(values), Calibration(method="entropy"))
+    assert low == 0
+    step = (high - low) / 255
+    error = ((np.clip(np.rint(values / step), 0, 255) * step - values) ** 2).mean()
+    full = ((np.rint(values / (values.max() / 255)) * (values.max() / 255) - values) ** 2).mean()
+    assert error < 2 * full
+
+
 def test_a_range_of_zeros_is_found_when_a_layer_is_dead() -> None:
     zeros = np.zeros(100, np.float32)
     for method in ("min_max", "percentile", "entropy"):

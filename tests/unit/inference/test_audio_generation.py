@@ -50,7 +50,8 @@ def test_the_same_take_is_the_same_sound_whoever_else_is_asked_for(predictor: Au
     many = predictor.predict(wishes)
     assert many[-2] == alone
     assert len(set(many)) == len(many)
-    np.testing.assert_array_equal(open_sound(many[-1], 8000)[:0], [])
+    noise = np.random.default_rng([0, 0, 2]).random(800, np.float32)
+    np.testing.assert_array_equal(open_sound(many[-1], 8000), decode((noise * 100).astype(np.uint8)))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,11 @@ def test_what_cannot_be_said_is_one_clear_line(predictor: AudioGenerationPredict
     with pytest.raises(ModelpressError, match=words) as raised:
         predictor.predict([wish])
     assert "\n" not in str(raised.value)
+
+
+def test_a_word_may_hold_underscores(predictor: AudioGenerationPredictor) -> None:
+    predictor.words.append("turn_left")
+    assert len(open_sound(*predictor.predict(["turn_left_bob_3 0.2 s"]), 8000)) == 1600
 
 
 def test_no_wishes_give_no_answers(predictor: AudioGenerationPredictor) -> None:

@@ -54,6 +54,29 @@ def test_a_csv_file_is_answered_as_its_rows_are(predictor: ForecastPredictor, tm
     assert predictor.predict([str(path)]) == predictor.predict([ROWS])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "date,high,low\nmon,100,1\ntue,200,2\nwed,300,3\n",
+        "\ufeffhigh, low\n100,1\n200,2\n300,3\n",
+        "1,100\n2,200\n3,300\n",
+    ],
+)
+def test_columns_of_a_csv_file_are_found_by_name_or_without_names_by_place(
+    predictor: ForecastPredictor, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "table.csv").write_text(text, encoding="utf-8")
+    assert predictor.predict([str(tmp_path / "table.csv")]) == predictor.predict([ROWS])
+
+
+@pytest.mark.parametrize("names", ["low,hihg", "low", "low,high,more"])
+def test_other_columns_are_refused_by_name(predictor: ForecastPredictor, tmp_path: Path, names: str) -> None:
+    row = ",".join("1" for _ in names.split(","))
+    (tmp_path / "table.csv").write_text(f"{names}\n{row}\n{row}\n{row}\n", encoding="utf-8")
+    with pytest.raises(ModelpressError, match=r"table\.csv: its columns are .*, the model's low, high; name them so"):
+        predictor.predict([str(tmp_path / "table.csv")])
+
+
 def test_more_windows_than_a_batch_keep_their_order(predictor: ForecastPredictor) -> None:
     past_NTC = np.arange((BATCH + 5) * 6, dtype=float).reshape(-1, 3, 2)
     np.testing.assert_array_equal(predictor.forecast(past_NTC)[:, 0], past_NTC[:, -1])
@@ -75,6 +98,8 @@ def test_nothing_asked_is_nothing_answered(predictor: ForecastPredictor) -> None
         ([[1.0, 2.0], [3.0]], "give rows of numbers, each of the same length"),
         ([[1.0, None], [2.0, 3.0], [4.0, 5.0]], "a number is missing or infinite|give rows of numbers"),
         ([["a", "b"]] * 3, "give rows of numbers"),
+        ([[1e300, 1.0]] * 3, "the series: a number is too large for float32"),
+        ([[10**400, 1.0]] * 3, "give rows of numbers"),
     ],
 )
 def test_unusable_series_is_a_clear_error(predictor: ForecastPredictor, given, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,16 @@ def wav_of(raw: bytes, *, channels: int = 1, width: int = 2, rate: int = 8000) -
         file.setparams((channels, width, rate, 0, "NONE", ""))
         file.writeframes(raw)
     return content.getvalue()
+
+
+def extensible(content: bytes, *, subformat: int = 1) -> bytes:
+    """Return a WAV file under the head that many tools write for 24-bit sound."""
+    plain = content[20:36]
+    rest = (22).to_bytes(2, "little") + plain[14:16] + bytes(4) + subformat.to_bytes(2, "little")
+    head = b"\xfe\xff" + plain[2:] + rest + bytes.fromhex("000000001000800000aa00389b71")
+    return (
+        b"RIFF" + (len(content) + 16).to_bytes(4, "little") + b"WAVEfmt " + bytes([40, 0, 0, 0]) + head + content[36:]
+    )
 
 
 def url(content: bytes) -> str:
@@ -49,8 +60,11 @@ def test_file_is_read_as_its_data_url_is(tmp_path: Path) -> None:
         (4, (TONE.astype("<i4") * 65536).tobytes()),
     ],
 )
-def test_other_sample_widths_are_brought_to_sixteen_bits(width: int, raw: bytes) -> None:
-    found = open_sound(url(wav_of(raw, width=width)), 8000)
+@pytest.mark.parametrize("form", [bytes, extensible])
+def test_other_sample_widths_are_brought_to_sixteen_bits(
+    width: int, raw: bytes, form: Callable[[bytes], bytes]
+) -> None:
+    found = open_sound(url(form(wav_of(raw, width=width))), 8000)
     assert np.abs(found.astype(int) - TONE).max() <= (256 if width == 1 else 0)
 
 
@@ -86,6 +100,8 @@ def test_too_long_a_sound_is_refused_before_it_is_unpacked() -> None:
         (url(b""), "not a WAV file of linear PCM"),
         (url(b"RIFFxxxxWAVE"), "not a WAV file of linear PCM"),
         (url(wav_of(b"")), "holds no sound"),
+        (url(wav_bytes(TONE[:20], 8000).replace((8000).to_bytes(4, "little"), bytes(4))), "0 samples a second"),
+        (url(extensible(wav_bytes(TONE, 8000), subformat=3)), "not a WAV file of linear PCM"),
     ],
 )
 def test_what_is_no_sound_is_one_clear_line(text: str, words: str) -> None:

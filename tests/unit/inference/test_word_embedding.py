@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,14 @@ def test_similarities_are_all_cosines(predictor: WordEmbeddingPredictor) -> None
 def test_what_is_no_question_is_refused_with_an_example(predictor: WordEmbeddingPredictor, text: str) -> None:
     with pytest.raises(ModelpressError, match="give a word, a sum"):
         predictor.predict([text])
+
+
+@pytest.mark.parametrize("text", [f"{' ' * 16_000}1", f"king{' ' * 16_000}- man +{' ' * 16_000}woman"])
+def test_many_blanks_hold_nobody_up(predictor: WordEmbeddingPredictor, text: str) -> None:
+    started = time.process_time()
+    with contextlib.suppress(ModelpressError):
+        assert predictor.predict([text])[0]["nearest"][0] == "queen"
+    assert time.process_time() - started < 2  # the square of 16,000 blanks took 9 s and more
 
 
 def test_an_unknown_word_and_too_long_a_sum_are_refused(predictor: WordEmbeddingPredictor) -> None:

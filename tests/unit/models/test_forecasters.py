@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from components.core.errors import ConfigError
 from components.models.dilated_forecaster import DilatedForecaster
 from components.models.forecaster import Forecaster
 from components.models.segment_rnn import SegmentRNN, TanhRNN
+from components.tasks.forecasting import ModelConfig, _network
 
 MEAN, DEVIATION = [5.0, -3.0], [2.0, 0.5]
 
@@ -86,6 +88,15 @@ def test_values_before_its_sight_change_nothing_and_the_first_in_sight_does() ->
     before[:, :4], within[:, 4] = 9.0, 9.0
     torch.testing.assert_close(network(before, 2), network(series_ST, 2))
     assert not torch.allclose(network(within, 2), network(series_ST, 2))
+
+
+def test_wavenet_that_would_not_see_the_whole_look_back_is_refused() -> None:
+    facts = {"look_back": 720, "horizon": 96, "channels": ["a", "b"]}
+    config = ModelConfig(architecture="wavenet", width=4, layers=9)
+    with pytest.raises(ConfigError, match=r"model\.layers: 9 layers see 512 rows, look_back asks for 720; give 10"):
+        _network(config, facts)
+    assert _network(config.model_copy(update={"layers": 10}), facts).sight >= 720
+    assert _network(config, {**facts, "look_back": 512}).sight == 512
 
 
 def test_plain_recurrence_is_torchs() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from components.core.task import TrainedModel, load_task
 from components.export.precision import build_graphs
 from components.inference.session import open_session
-from components.models.log_mel import HOP, LogMel, mel_filters
+from components.models.log_mel import LogMel, mel_filters
 from components.models.recurrent_stack import RecurrentStack
 from components.models.wavenet import WaveNet, dilation_cycles
 from components.tasks.sequence_classification import ModelConfig, _network
@@ -27,10 +27,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def network(name: str) -> TrainedModel:
+def network(name: str, rate: int = 8000) -> TrainedModel:
     torch.manual_seed(0)
     config = ModelConfig(**NETWORKS[name], width=20)
-    return TrainedModel(config, _network(config, rate=8000, classes=5).eval())
+    return TrainedModel(config, _network(config, rate, classes=5).eval())
 
 
 def sounds() -> list[Tensor]:
@@ -89,8 +89,28 @@ def test_a_frame_begins_every_hop_and_loudness_does_not_count() -> None:
     length = torch.tensor([sound.shape[1]])
     found = features(sound, length)
     assert found.shape == (1, int(features.frames(length)), 40)
-    assert found.shape[1] == sound.shape[1] // HOP
+    assert found.shape[1] == sound.shape[1] // 80
     torch.testing.assert_close(features(sound // 4, length), found, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100])
+def test_frames_and_filters_last_as_long_at_every_rate(rate: int) -> None:
+    features, second = LogMel(rate, 40), torch.ones(1, rate, dtype=torch.int16)
+    assert features(second, torch.tensor([rate])).shape == (1, int(features.frames(torch.tensor([rate]))), 40)
+    assert int(features.frames(torch.tensor([rate]))) == 100
+    assert features.window / rate == pytest.approx(0.032, rel=0.01)
+    filters = network("wavenet", rate).module.filters
+    assert filters.kernel_size[0] / rate == pytest.approx(0.01, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["gru", "wavenet"])
+def test_the_graph_of_another_rate_gives_what_torch_does(name: str) -> None:
+    model = network(name, 16000)
+    session = open_session(build_graphs(TASK, model, TASK.Options(), "fp32")["classify"].SerializeToString())
+    samples, lengths = batch(sounds(), 0)
+    _, probability = session.run(None, {"samples": samples.numpy(), "length": lengths.numpy()})
+    with torch.inference_mode():
+        np.testing.assert_allclose(probability, model.module(samples, lengths).softmax(-1), atol=1e-5)
 
 
 def test_a_tone_is_loudest_in_the_band_around_it() -> None:

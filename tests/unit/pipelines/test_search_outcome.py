@@ -13,7 +13,8 @@ from rich.console import Console
 from components.core.errors import ModelpressError
 from components.core.params import Budget, parse_params
 from components.evaluation.selection import p50_of, quality_of
-from pipelines.search.command import options_of, paste_text, show, write_results
+from pipelines.search import command
+from pipelines.search.command import options_of, paste_text, search, show, write_results
 from pipelines.search.outcome import conclude, limits
 from pipelines.search.space import Candidate
 from pipelines.search.study import Outcome, Tried
@@ -61,6 +62,33 @@ def test_each_limit_says_whether_it_binds_and_why() -> None:
     assert "and trial-2 is faster" in found["min_quality"].text
 
 
+def test_what_lies_beyond_a_limit_for_which_trials_were_given_up_is_unknown() -> None:
+    limit = next(limit for limit in limits(concluded(0.5, 5, 0.95), {"max_p50_ms": 20}) if limit.name == "max_p50_ms")
+    assert limit.binds is None
+    assert limit.text == (
+        "--max-p50 5ms 20% of it is used; 20 trials beyond it were given up early, so a better one may lie there"
+    )
+
+
+def test_size_and_latency_bind_together_where_a_better_one_exceeds_both() -> None:
+    found = {limit.name: limit for limit in limits(concluded(0.5, 2, 0.95), {"max_size_mb": 20})}
+    figures = "toy-fp32 is chosen (38.00, 100.0% of the teacher's, 2.00 MB, 4 ms)"
+    assert found["max_size_mb"].binds
+    assert found["max_p50_ms"].binds
+    assert found["max_size_mb"].text == (
+        f"--max-size 500KB binds: without it and --max-p50 {figures}; 20 trials were given up for it"
+    )
+    assert found["max_p50_ms"].text == f"--max-p50 2ms binds: without it and --max-size {figures}"
+
+
+def test_where_nothing_fits_but_without_size_and_latency_it_says_so() -> None:
+    selection = conclude("toy", Budget(max_size_mb=1, max_p50_ms=2, min_quality=0.9), ROWS[:1], TIMES)
+    found = {limit.name: limit for limit in limits(selection, {"max_p50_ms": 3})}
+    assert "missed by 1 of 1, without it and --max-p50 toy-fp32 fits" in found["max_size_mb"].text
+    assert "missed by 1 of 1, without it and --max-size toy-fp32 fits" in found["max_p50_ms"].text
+    assert found["max_p50_ms"].text.endswith("; 3 trials were given up for it")
+
+
 def test_a_floor_under_which_nothing_is_smaller_or_faster_does_not_bind() -> None:
     found = {limit.name: limit for limit in limits(concluded(0.5, 2, 0.8), {})}
     assert not found["min_quality"].binds
@@ -93,6 +121,11 @@ def test_the_block_makes_params_yaml_that_is_right() -> None:
     assert "toy-found2" in yaml.safe_load(paste_text("toy", "trial-1", CANDIDATES, again))["students"]
 
 
+def test_the_block_fits_beside_a_variant_whose_options_belong_to_one_method() -> None:
+    static = {"recipe": "toy", "from": "toy", "precision": "int8", "quantize": {"method": "static"}}
+    assert "toy-found" in paste_text("toy", "trial-1", CANDIDATES, params_of_toy(variants={"toy-static": static}))
+
+
 def params_as_yaml(params: Any) -> dict[str, Any]:
     return {name: v.model_dump(by_alias=True, exclude_none=True) for name, v in params.variants.items()}
 
@@ -107,16 +140,29 @@ def test_results_are_files_of_their_own_and_the_terminal_shows_frontier_choice_a
     selection = concluded(0.5, 2, 0.95)
     found, paste = limits(selection, {}), paste_text("toy", "trial-1", CANDIDATES, params_of_toy())
     tried = [Tried(name, candidate, Outcome("trained")) for name, candidate in CANDIDATES.items()]
-    files = write_results(tmp_path, selection, tried, found, paste)
-    assert [path.name for path in files] == ["frontier.svg", "search.json", "found.yaml"]
+    (tmp_path / "found.yaml").write_text("of an earlier search")
+    files = write_results(tmp_path, selection, tried, found)
+    assert sorted(tmp_path.iterdir()) == files == [tmp_path / "frontier.svg", tmp_path / "search.json"]
     plot = (tmp_path / "frontier.svg").read_text()
     assert plot.startswith("<svg")
     assert "http" not in plot.replace("http://www.w3.org/2000/svg", "")
     text = io.StringIO()
     show(selection, CANDIDATES, found, paste, files, Console(file=text, width=120))
     shown = text.getvalue()
-    for expected in ("trial-1: distill width 16; int8", "➜ trial-1", "--max-size 500KB", "toy-found:", "found.yaml"):
+    for expected in ("trial-1: distill width 16; int8", "➜ trial-1", "--max-size 500KB", "toy-found:", "search.json"):
         assert expected in shown
+
+
+def test_results_are_there_where_params_yaml_does_not_take_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = Tried("trial-1", Candidate("gone", [], FORM), Outcome("trained"))
+    monkeypatch.setattr(command, "bring_up_to_date", lambda *_: None)
+    monkeypatch.setattr(command, "_search", lambda *_: ([orphan], concluded(0.5, 2, 0.95)))
+    options = options_of(params_of_toy(), "toy", "500KB", "2ms", "0.95", 40, 1, None)
+    with pytest.raises(ModelpressError, match="gone"):
+        search(tmp_path, options, params_of_toy(), Console(file=io.StringIO()))
+    assert (tmp_path / ".modelpress" / "search" / "toy" / "search.json").is_file()
 
 
 def test_what_is_left_out_is_the_recipes_budget() -> None:

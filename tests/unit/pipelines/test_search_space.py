@@ -13,7 +13,7 @@ from components.core.errors import ConfigError
 from components.core.files import new_folder
 from components.core.params import Params, Variant, parse_params
 from components.training.weights import save_model
-from pipelines.search.space import Space, describe_space, size_options, smaller_values
+from pipelines.search.space import Candidate, Space, describe_space, size_options, smaller_values
 from pipelines.search.trial import at_effort
 from tests.unit.compression.image_toy import lively, write_facts
 
@@ -34,6 +34,7 @@ SPACE = Space(
     drops=[0.003, 0.01],
     distill={"logit": {"temperature": 2.0, "alpha": 0.7}, "model": {"label_smoothing": 0.0}},
     prune={"criterion": "magnitude", "train": {"epochs": 1}},
+    made={"toy": []},
 )
 
 
@@ -63,6 +64,15 @@ def test_a_point_names_passes_and_a_variant_that_params_yaml_takes() -> None:
 def test_a_loss_allowed_to_static_int8_makes_no_other_fp32_candidate() -> None:
     one, other = (SPACE.candidate({"model.width": 1, "quality_drop": drop}) for drop in (0, 1))
     assert one.identity == other.identity
+
+
+def test_a_point_that_is_a_hand_written_student_takes_it_as_its_stage_made_it() -> None:
+    point = {"model.width": 1, "remove.channels": 1}
+    trained = SPACE.candidate(point)
+    space = replace(SPACE, made={"toy": [], "half": trained.passes[:1], "small": trained.passes})
+    assert space.candidate(point) == Candidate("small", [], trained.variant)
+    assert space.candidate({"model.width": 1}).start == "half"
+    assert space.candidate({"model.width": 2}).passes
 
 
 def test_parameters_with_one_value_are_not_searched() -> None:
@@ -180,16 +190,22 @@ def test_hand_written_students_give_their_sizes_and_how_they_are_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    root = write_teacher(tmp_path, architecture="resnet", width=32, depths=[1, 1])
-    distill = {"logit": {"alpha": 0.9}, "model": {"width": 20, "label_smoothing": 0.1}}
+    root = write_teacher(tmp_path, architecture="resnet", width=32, depths=[1, 2])
+    distill = {"logit": {"alpha": 0.9}, "model": {"width": 20, "depths": [1, 2], "label_smoothing": 0.1}}
     prune = {"remove": {"hidden": 0.3}, "criterion": "magnitude"}
-    student = {"recipe": "toy", "from": "toy", "passes": [{"distill": distill}, {"prune": prune}]}
+    students = {
+        "half": {"recipe": "toy", "from": "toy", "passes": [{"distill": distill}]},
+        "small": {"recipe": "toy", "from": "half", "passes": [{"prune": prune}]},
+    }
     variants = {
         "toy-int8": {"recipe": "toy", "from": "small", "precision": "int8", "tolerance": {"agreement": 0.1}},
     }
-    space = describe_space(params_of_toy(students={"small": student}, variants=variants), "toy", root)
+    space = describe_space(params_of_toy(students=students, variants=variants), "toy", root)
     assert space.sizes["width"] == [32, 24, 20, 16, 8]
     assert space.removals["hidden"] == [0.0, 0.25, 0.3, 0.5]
     assert space.distill == {"logit": {"alpha": 0.9}, "model": {"label_smoothing": 0.1}}
     assert space.prune == {"criterion": "magnitude"}
     assert space.forms["int8"]["tolerance"] == {"agreement": 0.1}
+    variant = Variant.model_validate(variants["toy-int8"])
+    for name in ("half", "small"):  # the depths are the teacher's, which a point does not state
+        assert space.candidate(space.point(space.made[name], variant)).start == name

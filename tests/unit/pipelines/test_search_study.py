@@ -11,16 +11,20 @@ from typing import Any
 import pytest
 
 from components.core.params import Budget, Variant
-from pipelines.search.space import Candidate
-from pipelines.search.study import Study, seed_of
+from pipelines.search.space import Candidate, Space
+from pipelines.search.study import Seed, Study, seed_of
 from pipelines.search.workers import Refused, WorkerKilled
 from tests.unit.pipelines.test_search_space import SPACE
 
 BUDGET = Budget(max_size_mb=0.5, max_p50_ms=2.0, min_quality=0.9)
-HAND_WRITTEN = {
-    name: seed_of(SPACE, Variant.model_validate({"recipe": "toy", "from": "toy", **part}), [])
-    for name, part in {"toy-fp32": {"precision": "fp32"}, "toy-int8": {"precision": "int8"}}.items()
-}
+
+
+def seed(space: Space = SPACE, model: str = "toy", **variant: Any) -> Seed:
+    return seed_of(space, Variant.model_validate({"recipe": "toy", "from": model, **variant}), space.made[model])
+
+
+HAND_WRITTEN = {"toy-fp32": seed(precision="fp32"), "toy-int8": seed(precision="int8")}
+FEW = replace(SPACE, sizes={"width": [32, 16, 8]}, forms={"fp32": {"precision": "fp32"}})
 
 
 class Toy:
@@ -45,8 +49,9 @@ class Toy:
         return 4.0 * row["work"] * self.scale
 
     def study(self, folder: Path, budget: Budget = BUDGET, **changes: Any) -> Study:
-        parts = {"evaluate": self.evaluate, "estimate": self.estimate, **changes}
-        return Study(SPACE, HAND_WRITTEN, budget, "inputs", folder, say=lambda _: None, **parts)
+        own = {"space": SPACE, "seeds": HAND_WRITTEN, "inputs": "inputs", "say": lambda _: None}
+        parts = {**own, "evaluate": self.evaluate, "estimate": self.estimate, **changes}
+        return Study(budget=budget, folder=folder, **parts)
 
 
 def test_hand_written_variants_come_first_and_are_measured_whatever_they_miss(tmp_path: Path) -> None:
@@ -65,12 +70,20 @@ def test_it_ends_after_as_many_different_trials_as_asked_for(tmp_path: Path, job
 
 
 def test_it_ends_where_there_is_nothing_left_to_try(tmp_path: Path) -> None:
-    toy = Toy()
-    space = replace(SPACE, sizes={"width": [32, 16, 8]}, forms={"fp32": {"precision": "fp32"}}, drops=[])
-    study = Study(space, HAND_WRITTEN, BUDGET, "inputs", tmp_path, toy.evaluate, toy.estimate, lambda _: None)
+    study = Toy().study(tmp_path, space=FEW)
     study.run(trials=1000, jobs=1)
     # three widths, pruned or not; the teacher as it is is toy-fp32; and toy-int8
     assert len(study.tried()) == 3 * 2 + 1
+
+
+def test_a_hand_written_student_is_not_trained_again(tmp_path: Path) -> None:
+    passes = FEW.candidate({"model.width": 1}).passes
+    space = replace(FEW, made={"toy": [], "small": passes})
+    study = Toy().study(tmp_path, space=space, seeds={"small-fp32": seed(space, "small", precision="fp32")})
+    study.run(trials=1000, jobs=1)
+    tried = [trial.candidate for trial in study.tried()]
+    assert len(tried) == 3 * 2
+    assert passes not in [candidate.passes for candidate in tried]
 
 
 def test_what_is_far_too_large_is_given_up_before_it_is_trained(tmp_path: Path) -> None:
@@ -138,6 +151,38 @@ def test_another_budget_is_another_search(tmp_path: Path) -> None:
     assert len(Toy().study(tmp_path).tried()) == 3
 
 
+@pytest.mark.parametrize("name", ["toy-int8", "toy-new"])
+def test_an_edited_or_new_hand_written_variant_is_measured_when_all_trials_are_used_up(
+    tmp_path: Path, name: str
+) -> None:
+    Toy().study(tmp_path).run(trials=4, jobs=1)
+    changed = seed(precision="int8", quantize={"method": "static", "calibration": {"samples": 7}})
+    study = Toy().study(tmp_path, seeds={**HAND_WRITTEN, name: changed})
+    study.run(trials=4, jobs=1)
+    assert {trial.name: trial.candidate for trial in study.tried()}[name] == changed.candidate
+
+
+def test_a_trial_that_failed_stays_open_and_the_same_command_tries_it_again(tmp_path: Path) -> None:
+    class FullDisk(Toy):
+        def evaluate(self, candidate: Candidate, effort: str) -> dict[str, Any]:
+            row = super().evaluate(candidate, effort)
+            if candidate.passes:
+                raise OSError(28, "No space left on device")
+            return row
+
+    toy = FullDisk()
+    study = toy.study(tmp_path)
+    study.run(trials=6, jobs=1)
+    failed = {identity for identity, effort in toy.calls if effort == "untrained"}
+    assert study.failed == ["failed: OSError: [Errno 28] No space left on device"] * len(failed)
+    again = Toy()
+    study = again.study(tmp_path)
+    study.run(trials=6, jobs=1)
+    assert len(study.tried()) == 6
+    assert failed
+    assert failed <= {trial.candidate.identity for trial in study.tried()}
+
+
 def test_a_refused_candidate_ends_its_trial_alone(tmp_path: Path) -> None:
     class Refusing(Toy):
         def evaluate(self, candidate: Candidate, effort: str) -> dict[str, Any]:
@@ -150,9 +195,9 @@ def test_a_refused_candidate_ends_its_trial_alone(tmp_path: Path) -> None:
     study = Refusing().study(tmp_path)
     study.run(trials=6, jobs=1)
     outcomes = [trial.outcome.text for trial in study.tried()]
-    assert len(outcomes) == 6
+    assert len(outcomes) + len(study.failed) == 6
     assert "refused: dev accuracy 80 is 5.0% worse than the torch model's" in outcomes
-    assert "failed: RuntimeError: a bug" in outcomes
+    assert set(study.failed) == {"failed: RuntimeError: a bug"}
 
 
 def test_no_trial_begins_after_the_time_is_over(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from components.training.weights import save_model
 from pipelines.search import trial
 from pipelines.search.clock import Clock
 from pipelines.search.space import Candidate
-from pipelines.search.trial import evaluate
+from pipelines.search.trial import evaluate, inputs_of
 from tests.unit.compression.image_toy import halves, lively, write_facts
 from tests.unit.pipelines.test_search_space import params_of_toy
 from tests.workspace import REPOSITORY
@@ -66,7 +66,8 @@ def test_each_effort_knows_more_of_a_candidate(work: Path) -> None:
 def test_trials_share_a_student_and_nothing_is_made_twice(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = evaluate("toy", Candidate("toy", SMALLER[:1], STATIC), "full", work)
     models = {path: path.stat().st_mtime_ns for path in (work / "models").glob("*/*")}
-    evaluate("toy", Candidate("toy", SMALLER[:1], {"precision": "fp32"}), "full", work)
+    other = evaluate("toy", Candidate("toy", SMALLER[:1], {"precision": "fp32"}), "full", work)
+    assert first["parent"] == other["parent"] != "toy", "its forms are compared with each other, not the teacher's"
     assert {path: path.stat().st_mtime_ns for path in (work / "models").glob("*/*")} == models
     evaluate("toy", Candidate("toy", SMALLER, STATIC), "full", work)
     assert models.items() <= {path: path.stat().st_mtime_ns for path in (work / "models").glob("*/*")}.items()
@@ -86,6 +87,20 @@ def test_a_changed_teacher_makes_another_trial(work: Path) -> None:
         save_model(lively(Path("data/prepared/toy"), architecture="cnn", width=8, depths=[1, 1]), out)
     trial._digest_of.cache_clear()
     assert evaluate("toy", candidate, "full", work)["parameters"] < first["parameters"]
+
+
+def test_a_hand_written_student_trained_anew_is_another_search(work: Path) -> None:
+    student = {"recipe": "toy", "from": "toy", "passes": SMALLER}
+    variants = {"toy-int8": {"recipe": "toy", "from": "small", **STATIC}}
+    params = params_of_toy(students={"small": student}, variants=variants)
+    Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(by_alias=True, mode="json", exclude_unset=True)))
+    found = set()
+    for width in (8, 16):
+        with new_folder(Path("models/small")) as out:
+            save_model(lively(Path("data/prepared/toy"), architecture="cnn", width=width, depths=[1, 1]), out)
+        trial._digest_of.cache_clear()
+        found.add(inputs_of("toy"))
+    assert len(found) == 2
 
 
 def test_a_graph_that_lost_more_than_its_tolerance_is_refused(work: Path) -> None:
