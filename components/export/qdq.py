@@ -108,6 +108,7 @@ class _Writer:
         self.layers = {layer.node.output[0]: layer for layer in layers(graph) if layer.name not in in_float}
         self.after = _relu_behind(graph)
         self.readers = _readers(graph)
+        self.makers = {name: node for node in graph.node for name in node.output}
         self.held: dict[str, str] = {}
         self.absorbed: set[str] = set()  # outputs of nodes that need no operator any more
         self.nodes: list[NodeProto] = []
@@ -142,7 +143,7 @@ class _Writer:
     def _write_layer(self, layer: Layer) -> None:
         node, x = layer.node, layer.node.input[0]
         if x not in self.held:  # a float operator made it
-            self._quantize(x, x, _float(x))
+            self._quantize(self._kept_in_float(x), x, _float(x))
         node.input[0], node.input[1] = self.held[x], self._weight(layer)
         if len(node.input) > 2:
             node.input[2] = self._bias(layer, x)
@@ -150,6 +151,21 @@ class _Writer:
             self._give(node)
         else:  # a product's sum may stay as fine as it is: nothing is gained by rounding the answer
             self.nodes.append(node)
+
+    def _kept_in_float(self, x: str) -> str:
+        """Return what to round of a tensor that a layer in float, or its ReLU, made: one that hides the layer.
+
+        ONNX Runtime makes int8 of a float layer between 8-bit tensors by itself, with one scale for all its weights
+        (its WeightBiasQuantization). It finds none behind a Max, and takes none away.
+        """
+        maker = self.makers.get(x)
+        if maker is not None and maker.op_type == "Relu":
+            maker = self.makers.get(maker.input[0])
+        if maker is None or maker.op_type not in LAYERS:
+            return x
+        lowest = self._constant("lowest", np.array(np.finfo(np.float32).min))
+        self.nodes.append(helper.make_node("Max", [x, lowest], [f"{x}/kept"]))
+        return f"{x}/kept"
 
     def _give(self, node: NodeProto, with_relu: bool = True) -> None:
         """Add a node whose output is rounded to 8 bits, behind the ReLU where one follows."""

@@ -102,6 +102,21 @@ def test_forms_leave_a_normalization_alone_when_something_else_reads_it() -> Non
     assert {"Cast", "Sub", "Mul"} <= {node.op_type for node in with_int8_forms(model).graph.node}
 
 
+def run_as(graph: ModelProto, folder: Path) -> Counter[str]:
+    """Return how often each operator stands in the graph that ONNX Runtime makes of one."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "run.onnx"), 3
+    onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "run.onnx").graph.node)
+
+
+@pytest.mark.parametrize("layer", ["a", "b"])
+def test_layer_in_float_is_float_in_onnx_runtime_too(layer: str, tmp_path: Path) -> None:
+    _, graph, _ = quantized(in_float=[layer])
+    kinds = run_as(graph, tmp_path)
+    assert kinds["Conv"] + kinds["FusedConv"] == kinds["QLinearConv"] == 1
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-38, 1e-12, 1e-7, 1e-5])
 @pytest.mark.parametrize("layer", ["model.b", "model.head"])
 def test_bias_survives_weights_of_next_to_nothing(size: float, layer: str) -> None:
@@ -121,10 +136,7 @@ def test_bias_survives_weights_of_next_to_nothing(size: float, layer: str) -> No
 def test_logits_are_near_and_every_layer_runs_in_int8(channels: int, tmp_path: Path) -> None:
     model, graph, image = quantized(channels)
     assert far(graph, model, image) < 0.12
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "run.onnx"), 3
-    onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node)
+    kinds = run_as(graph, tmp_path)
     assert kinds["QLinearConv"] == 2
     assert kinds["QGemm"] == kinds["QLinearGlobalAveragePool"] == 1
     assert not kinds["Conv"] + kinds["Gemm"] + kinds["Relu"] + kinds["Cast"]
