@@ -87,7 +87,7 @@ def _variant(row: Mapping[str, Any], selected: str) -> list[str]:
         f"{row['size_bytes'] / 1e6:.2f}",
         f"{row['latency_ms']['batch_1']['p50']:.1f}",
         f"{row['throughput']['batch_32']:,.0f}",
-        f"{row['parity']['agreement']:.1%}",
+        "–" if row["parity"]["agreement"] is None else f"{row['parity']['agreement']:.1%}",
     ]
 
 
