@@ -19,7 +19,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from components.core.config import Config
-from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
+from components.core.errors import ConfigError
+from components.core.task import ClosedForm, GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.word_dataset import Split as SplitConfig
 from components.data.word_dataset import WordDataset, prepare_words, read_counts
 from components.models.word_counts import PpmiSvd
@@ -92,7 +93,13 @@ class WordEmbedding(Task):
         return kind(counts_V, config.width, config.window, config.negatives, config.sample)
 
     def step(self, model: nn.Module, batch: Tensor) -> StepOutput:
-        """Return the loss a word; there is nothing in it that a student could be taught to match."""
+        """Return the loss a word; there is nothing in it that a student could be taught to match.
+
+        Raises:
+            ConfigError: a model of counts, which has a closed form: no pass can train it further.
+        """
+        if isinstance(model, ClosedForm):
+            raise ConfigError(["family counts is solved, not trained; take skipgram or cbow, or leave the pass out"])
         loss, words_n = model(batch)
         return StepOutput(loss, torch.zeros(len(words_n), 1, device=batch.device), torch.zeros_like(words_n))
 
