@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from components.core.errors import ConfigError, did_you_mean
 
@@ -17,9 +17,21 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
+    def idle(self) -> Mapping[str, str]:
+        """Return the options that nobody reads beside these values of the others, each with why."""
+        return {}
+
+    @model_validator(mode="after")
+    def _every_option_counts(self) -> Self:
+        for key, reason in self.idle().items():
+            if getattr(self, key) != type(self).model_fields[key].default:  # a saved model's config has every key
+                raise ValueError(f"{key}: {reason}; leave it out")
+        return self
+
     def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return these values with changes, not checked yet."""
-        return {**self.model_dump(), **changes}
+        """Return these values with changes, not checked yet, but without those that the changes leave idle."""
+        idle = self.model_copy(update=dict(changes)).idle()
+        return {**self.model_dump(exclude=set(idle)), **changes}
 
 
 def parse_config(kind: type[ConfigT], values: Any, where: str) -> ConfigT:

@@ -43,10 +43,10 @@ def check_quality(metric: Metric, quality: Scores, own_torch: Scores, tolerance:
     Raises:
         ProofError: the metric lost more than the tolerance, or there is nothing to compare it with.
     """
-    judged = {name: value for name, value in quality["dev"].items() if name.startswith(metric.name)}
-    if not judged:
+    scores = judged(metric, quality["dev"])
+    if not scores:
         raise ProofError(f"dev has no {metric.name}: nothing proves the variant; found: {', '.join(quality['dev'])}")
-    for name, value in judged.items():  # what stands beside it may have another mode
+    for name, value in scores.items():
         expected = own_torch["dev"].get(name)
         if expected is None:
             raise ProofError(
@@ -59,6 +59,11 @@ def check_quality(metric: Metric, quality: Scores, own_torch: Scores, tolerance:
                 f"dev {name} {value:.4g} is {loss:.1%} worse than the torch model's {expected:.4g}; "
                 f"{tolerance.quality_drop:.1%} are allowed"
             )
+
+
+def judged(metric: Metric, scores: Mapping[str, float]) -> dict[str, float]:
+    """Return the scores that are the metric, under whatever protocol; what stands beside it may have another mode."""
+    return {name: value for name, value in scores.items() if name.startswith(metric.name)}
 
 
 def relative_loss(metric: Metric, value: float, expected: float) -> float:
@@ -76,7 +81,7 @@ def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: st
     Raises:
         ModelpressError: the teacher was scored before a variant asked for this protocol.
     """
-    (name,) = (name for name in quality[split] if name.startswith(metric.name))
+    (name,) = judged(metric, quality[split])
     if name not in teacher[split]:
         raise ModelpressError(
             f"{name}: the teacher has no such score to compare with, because no variant asked for it when it was "

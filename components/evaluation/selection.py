@@ -179,9 +179,10 @@ def _gains(row: Row, parent: Row | None) -> bool:
 
 
 def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
-    left_out = [row["variant"] for row in within if row not in gaining(within)]
+    rivals = gaining(within)
+    left_out = [row["variant"] for row in within if row not in rivals]
     gain = f" Left out, neither smaller nor faster than their fp32 form: {', '.join(left_out)}." if left_out else ""
-    return _choice(chosen, gaining(within), rows, budget) + gain
+    return _choice(chosen, rivals, rows, budget) + gain
 
 
 def _choice(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:

@@ -104,7 +104,7 @@ class _Writer:
         self, graph: GraphProto, ranges: Mapping[str, Range], in_float: frozenset[str], reduced: frozenset[str]
     ) -> None:
         self.graph, self.reduced = graph, reduced
-        self.ranges = dict(ranges)
+        self.ranges, self.stored = dict(ranges), arrays(graph)
         self.layers = {layer.node.output[0]: layer for layer in layers(graph) if layer.name not in in_float}
         self.after = _relu_behind(graph)
         self.readers = _readers(graph)
@@ -204,7 +204,7 @@ class _Writer:
         if bias is None:
             return np.zeros(1, np.float32)
         x_scale = scale_and_zero(self.ranges[layer.node.input[0]])[0]
-        return (np.abs(arrays(self.graph)[bias]) / (x_scale * np.float32(LARGEST_BIAS))).astype(np.float32)
+        return (np.abs(self.stored[bias]) / (x_scale * np.float32(LARGEST_BIAS))).astype(np.float32)
 
     def _bias(self, layer: Layer, x: str) -> str:
         """Return the name of a bias: of a convolution float, which ONNX Runtime itself rounds to the products' steps.
@@ -213,9 +213,9 @@ class _Writer:
         """
         name, weight = layer.node.input[2], layer.node.input[1].removesuffix(FLOAT)
         if layer.node.op_type == "Conv":
-            return self._constant(f"{name}/half", halves(arrays(self.graph)[name]))
+            return self._constant(f"{name}/half", halves(self.stored[name]))
         scale = scale_and_zero(self.ranges[x])[0] * self.constants[f"{weight}/scale"]
-        values = np.rint(arrays(self.graph)[name].astype(np.float64) / scale)
+        values = np.rint(self.stored[name].astype(np.float64) / scale)
         parts = [self._constant(f"{name}/int32", values.astype(np.int32)), self._constant(f"{name}/scale", scale)]
         parts.append(self._constant(f"{name}/zero", np.zeros(scale.shape, np.int32)))
         self.nodes.append(helper.make_node("DequantizeLinear", parts, [_float(name)], axis=0))

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from components.core.params import Quantize
 from components.core.task import Task, TaskDataset
 from components.core.tolerance import Tolerance
-from components.evaluation.quality import relative_loss
+from components.evaluation.quality import judged, relative_loss
 from components.export.calibration import Watched, watch
 from components.export.compact import compact
 from components.export.int8_forms import with_int8_forms
@@ -137,10 +137,8 @@ def _fewest_in_float(
         left = {name: {error.layer for error, graph in ranking[:count] if graph == name} for name in candidates}
         graphs = {name: candidate.certified(left[name]) for name, candidate in candidates.items()}
         scores = judge.scores(graphs)
-        loss = max(
-            (relative_loss(judge.task.metric, v, float_scores[k]) for k, v in scores.items() if _counts(k, judge.task)),
-            default=0,
-        )
+        metric = judge.task.metric
+        loss = max((relative_loss(metric, v, float_scores[k]) for k, v in judged(metric, scores).items()), default=0)
         tried.append({"in_float": count, "dev": {k: round(v, 4) for k, v in scores.items()}, "loss": round(loss, 5)})
         print(
             f"int8 with {count} of {len(ranking)} layers in float: dev {tried[-1]['dev']}, lost {loss:.2%}", flush=True
@@ -148,11 +146,6 @@ def _fewest_in_float(
         if loss <= judge.tolerance.quality_drop:
             break
     return graphs, tried
-
-
-def _counts(score: str, task: Task) -> bool:
-    """Return whether a score is the task's metric, under any protocol; others may be better when they are smaller."""
-    return score.startswith(task.metric.name)
 
 
 def _ranked(error: LayerError, graph: str, candidates: Mapping[str, _Candidate], in_float: bool) -> dict[str, Any]:

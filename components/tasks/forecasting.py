@@ -42,24 +42,10 @@ class ModelConfig(Config):
             raise ValueError(f"width: an even number is needed, got {self.width}")
         return self
 
-    @model_validator(mode="after")
-    def _every_option_counts(self) -> Self:
-        idle, owner = _idle(self.architecture)
-        if getattr(self, idle) != type(self).model_fields[idle].default:  # a saved model's config has every key
-            raise ValueError(
-                f"{idle}: is of architecture {owner}, but architecture is {self.architecture}; leave it out"
-            )
-        return self
-
-    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return these values with changes; another architecture begins without what it does not read."""
-        idle, _ = _idle(changes.get("architecture", self.architecture))
-        return {**self.model_dump(exclude={idle}), **changes}
-
-
-def _idle(architecture: str) -> tuple[str, str]:
-    """Return the option that an architecture does not read, and which read it."""
-    return ("segment", "rnn, lstm and gru") if architecture == "wavenet" else ("layers", "wavenet")
+    def idle(self) -> Mapping[str, str]:
+        """Return the option that belongs to other architectures."""
+        idle, owner = ("segment", "rnn, lstm and gru") if self.architecture == "wavenet" else ("layers", "wavenet")
+        return {idle: f"is of architecture {owner}, but architecture is {self.architecture}"}
 
 
 class AnswerOptions(Config):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from components.core.config import Config
@@ -57,27 +57,14 @@ class ModelConfig(Config):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: Augmentation = Augmentation()
 
-    @model_validator(mode="after")
-    def _every_option_counts(self) -> Self:
-        for key, reason in _idle(self.architecture, self.cell).items():
-            if getattr(self, key) != type(self).model_fields[key].default:  # a saved model's config has every key
-                raise ValueError(f"{key}: {reason}; leave it out")
-        return self
-
-    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return these values with changes; another kind of model begins without the options of the one before."""
-        idle = _idle(changes.get("architecture", self.architecture), changes.get("cell", self.cell))
-        return {**self.model_dump(exclude=set(idle)), **changes}
-
-
-def _idle(architecture: str, cell: str) -> dict[str, str]:
-    """Return the options that such a model does not read, each with why."""
-    if architecture == "wavenet":
-        reason = "is of architecture recurrent, but architecture is wavenet"
-        return dict.fromkeys(("cell", "bidirectional", "depth", "memory", "bands"), reason)
-    reason = "is of architecture wavenet, but architecture is recurrent"
-    idle = dict.fromkeys(("skip", "cycles", "layers", "filters", "stride"), reason)
-    return idle | ({"memory": "is of cells lstm and gru, but cell is rnn"} if cell == "rnn" else {})
+    def idle(self) -> Mapping[str, str]:
+        """Return the options that belong to the other architecture, or to other cells."""
+        if self.architecture == "wavenet":
+            reason = "is of architecture recurrent, but architecture is wavenet"
+            return dict.fromkeys(("cell", "bidirectional", "depth", "memory", "bands"), reason)
+        reason = "is of architecture wavenet, but architecture is recurrent"
+        idle = dict.fromkeys(("skip", "cycles", "layers", "filters", "stride"), reason)
+        return idle | ({"memory": "is of cells lstm and gru, but cell is rnn"} if self.cell == "rnn" else {})
 
 
 class AnswerOptions(Config):

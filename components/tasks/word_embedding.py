@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from components.core.config import Config
@@ -48,21 +48,10 @@ class ModelConfig(Config):
     negatives: int = Field(5, gt=0, description="words of chance against each pair (not: counts)")
     sample: float = Field(1e-3, ge=0, description="words of a larger share are left out at random (not: counts)")
 
-    @model_validator(mode="after")
-    def _every_option_counts(self) -> Self:
-        for key in _idle(self.family):
-            if getattr(self, key) != type(self).model_fields[key].default:  # a saved model's config has every key
-                raise ValueError(f"{key}: is of families skipgram and cbow, but family is counts; leave it out")
-        return self
-
-    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return these values with changes; another family begins without what it does not read."""
-        return {**self.model_dump(exclude=_idle(changes.get("family", self.family))), **changes}
-
-
-def _idle(family: str) -> set[str]:
-    """Return the options that a family does not read."""
-    return {"negatives", "sample"} if family == "counts" else set()
+    def idle(self) -> Mapping[str, str]:
+        """Return the options that counting neighbours has no use for."""
+        reason = "is of families skipgram and cbow, but family is counts"
+        return dict.fromkeys(("negatives", "sample"), reason) if self.family == "counts" else {}
 
 
 class AnswerOptions(Config):

@@ -9,8 +9,8 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,8 @@ def _serve_here(
 
     @asynccontextmanager
     async def supplier(shelf: Shelf) -> AsyncIterator[None]:
-        supply = Supply(shelf, references, root, check, failed)
-        supply.start()
-        try:
+        with _supplying(Supply(shelf, references, root, check, failed)):
             yield
-        finally:
-            supply.stop()
 
     server = uvicorn.Server(_config(create_app(references, settings, supplier), settings))
     # uvicorn hands a signal on once it has shut down; ended as asked is no failure
@@ -103,18 +99,23 @@ def _app_of_a_process(references: list[Reference], settings: Settings, root: Pat
     @asynccontextmanager
     async def supplier(shelf: Shelf) -> AsyncIterator[None]:
         failures: list[ModelpressError] = []
-        supply = Supply(shelf, references, root, check, failures.append)
-        supply.start()
-        try:
+        with _supplying(Supply(shelf, references, root, check, failures.append)):
             while not shelf.ready:  # the address is shared: one that is not ready must not accept what another could do
                 if failures:
                     raise failures[0]
                 await asyncio.sleep(LOOK_S)
             yield
-        finally:
-            supply.stop()
 
     return create_app(references, settings, supplier)
+
+
+@contextmanager
+def _supplying(supply: Supply) -> Iterator[None]:
+    supply.start()
+    try:
+        yield
+    finally:
+        supply.stop()
 
 
 def _config(app: Any, settings: Settings, **options: Any) -> uvicorn.Config:
