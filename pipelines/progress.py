@@ -21,6 +21,7 @@ from pipelines.dag import PlannedStage
 from pipelines.durations import Durations, TimeLeft, share_done, spoken, stage_time_left, time_left
 
 TAIL_LINES = 15  # of a failed stage, shown to the user
+NEWS_S = 60  # between two lines of a stage that runs, in a plain view
 MAX_ROWS = 18  # of the live table, however many stages there are
 FINAL = {"Completed", "Cached", "Restored", "Failed", "Skipped"}
 STYLES = {"Running": "cyan", "Completed": "green", "Cached": "dim", "Restored": "dim", "Failed": "bold red",
@@ -37,6 +38,7 @@ class StageView:
     share: float | None = None
     detail: str = ""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    shown: float = 0.0  # when a plain view last said something of it
 
     @property
     def elapsed(self) -> float:
@@ -109,7 +111,18 @@ class RunView:
 
 
 class PlainView(RunView):
-    """One line a change of state: for pipes and CI."""
+    """One line a change of state, and each minute the newest line of a stage that runs: for pipes and CI."""
+
+    def running(self, name: str) -> None:
+        super().running(name)
+        self.stages[name].shown = time.monotonic()
+
+    def line(self, name: str, text: str) -> None:
+        super().line(name, text)
+        stage, now = self.stages[name], time.monotonic()
+        if now - stage.shown >= NEWS_S:
+            stage.shown = now
+            self._print(f"{name}: {text}")
 
     def changed(self, name: str) -> None:
         stage = self.stages[name]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from pipelines.dag import PlannedStage
@@ -39,6 +42,21 @@ def test_plain_view_prints_one_line_a_change(tmp_path: Path) -> None:
                          "stage@1 done in 63 s (2 of 3, about 63 s left)", "stage@2 running"]  # fmt: skip
     assert lines[4].startswith("stage@2 Failed: a long reason")
     assert len(lines) == 5
+
+
+def test_plain_view_tells_of_a_long_stage_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 30.0, 61.0, 70.0, 125.0])
+    monkeypatch.setattr(
+        "pipelines.progress.time", SimpleNamespace(monotonic=lambda: next(clock), strftime=time.strftime)
+    )
+    output = io.StringIO()
+    view = PlainView(Console(file=output, width=60))
+    (one,) = begun(view, tmp_path, 1)
+    view.stages[one].state, view.stages[one].shown = "Running", next(clock)
+    for number in range(1, 5):
+        view.line(one, f"progress {number}/5 epochs")
+    lines = [re.sub(r"^\[\d\d:\d\d:\d\d\] ", "", line).rstrip() for line in output.getvalue().splitlines()]
+    assert lines == ["stage@0: progress 2/5 epochs", "stage@0: progress 4/5 epochs"]
 
 
 def test_live_view_stays_bounded_and_keeps_failed_and_running_stages(tmp_path: Path) -> None:

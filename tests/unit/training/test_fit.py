@@ -143,6 +143,24 @@ def test_nesterov_looks_ahead_and_decays_matrices_alone() -> None:
     assert [matrix.item(), vector.item()] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("supported", "trained_in"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bf16_is_left_to_processors_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool, trained_in: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    seen = set()
+
+    def watched(model: nn.Module, batch: tuple[Tensor, Tensor]) -> StepOutput:
+        found = step(model, batch)
+        seen.add(found.logits.dtype)
+        return found
+
+    config = TrainConfig(**{**BASE, "epochs": 1, "precision": "bf16-mixed"})
+    fit(Net(), watched, Points(0), Points(1), config, tmp_path)  # type: ignore[arg-type]
+    assert seen == {trained_in}
+
+
 class Mean(nn.Module):
     """The mean of some points, which nothing needs to be trained for."""
 
