@@ -79,7 +79,6 @@ _METHODS = {  # which of them each option of `quantize` belongs to
     "bits": ("weight_only",),
     "block": ("weight_only",),
     "activations": ("weight_only",),
-    "targets": ("static", "weight_only"),
 }
 
 
@@ -89,7 +88,7 @@ class Quantize(Config):
     dynamic: products in int8, activations scaled as they come. static: whole layers in int8, scales from calibration;
     the layers that cost most stay in float, as few as the tolerance asks for. weight_only: weights in 8 or 4 bits, a
     scale for each block of an output's inputs; activations stay in float, or products take them in 8 bits.
-    targets: processors the graph must compute exactly on; each gets a certificate in the manifest (dynamic: none).
+    targets: processors the graph must compute exactly on; each gets a certificate in the manifest.
     """
 
     method: Literal["dynamic", "static", "weight_only"] = "dynamic"
@@ -103,7 +102,7 @@ class Quantize(Config):
 
     @model_validator(mode="after")
     def _belongs_to_the_method(self) -> Self:
-        for key in sorted(self.model_fields_set - {"method"}):
+        for key in sorted(self.model_fields_set & _METHODS.keys()):
             if self.method not in _METHODS[key]:
                 raise ValueError(
                     f"{key}: is of method {' and '.join(_METHODS[key])}, but method is {self.method}; leave it out"

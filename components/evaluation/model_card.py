@@ -164,6 +164,8 @@ def _precision_limits(manifest: Manifest) -> list[str]:
         f"Certified to compute exactly on: {', '.join(_certified(*item) for item in certificates.items())}. On other "
         "processors its sums may saturate."
     )
+    if manifest.quantization["method"] == "dynamic":
+        return [PRECISION_LIMITS["int8"], certified]
     if manifest.quantization["method"] == "weight_only":
         return [_weight_only(manifest.quantization), certified]
     ranking = manifest.quantization["ranking"]

@@ -15,6 +15,7 @@ from components.core.params import Quantize
 from components.core.task import Task, TaskDataset, TrainedModel
 from components.core.tolerance import Tolerance
 from components.export.fake_quant import Simulated, plain
+from components.export.int8 import quantize_dynamic
 from components.export.learned_ranges import Learned
 from components.export.parity import prove
 from components.export.precision import build_graphs
@@ -57,6 +58,8 @@ def export_model(
         graphs, quantization = quantize_static(floats, quantize, train, judge, learned)
     elif quantize is not None and quantize.method == "weight_only":
         graphs, quantization = quantize_weights(build_graphs(task, model, options, "fp32"), quantize)
+    elif precision == "int8":
+        graphs, quantization = quantize_dynamic(build_graphs(task, model, options, "fp32"), quantize or Quantize())
     else:
         graphs = build_graphs(task, model, options, precision)
     print(

@@ -7,23 +7,43 @@ ONNX operators DynamicQuantizeLinear and MatMulInteger; the pattern is the one O
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from components.core.params import Quantize
 from components.export.attributes import attribute
 from components.export.initializers import all_graphs, arrays, share_initializers
+from components.export.qdq import full_scale, reduced_scale, rounded
 
+SIXTEEN_BIT = "x86-64-avx2"  # the target whose sums of two products have 16 bits
+SUMS = {"x86-64-vnni": "32 bits", SIXTEEN_BIT: "16 bits; no two neighbouring weights of a sign make more than 128"}
 SMALLEST = 1024  # elements: smaller tensors are not worth a scale
 RECURRENT = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2)}  # inputs that hold weights
 
 
-def quantize_int8(model: ModelProto) -> ModelProto:
-    """Return a model whose matrix products, embedding tables and recurrent weights are int8."""
+def quantize_dynamic(
+    graphs: Mapping[str, ModelProto], quantize: Quantize
+) -> tuple[dict[str, ModelProto], dict[str, Any]]:
+    """Return float graphs in int8, exact on the targets, and what is to be known of them, for the manifest."""
+    reduced = SIXTEEN_BIT in quantize.targets
+    facts = {"method": "dynamic", "certificates": {target: {"sums": SUMS[target]} for target in quantize.targets}}
+    return {name: quantize_int8(graph, reduced) for name, graph in graphs.items()}, facts
+
+
+def quantize_int8(model: ModelProto, reduced: bool = True) -> ModelProto:
+    """Return a model whose matrix products, embedding tables and recurrent weights are int8.
+
+    reduced: scale weights so that no two neighbouring products leave 16 bits (`qdq.reduced_scale`), for processors that
+    add them there: unreduced, a translator gave every third sentence another answer on AVX2 alone.
+    """
     quantized = ModelProto()
     quantized.CopyFrom(model)
     for graph in reversed(list(all_graphs(quantized.graph))):  # inner ones first: rewriting a graph copies its nodes
-        _GraphInt8(graph).run()
+        _GraphInt8(graph, reduced).run()
     share_initializers(quantized)
     onnx.checker.check_model(quantized)
     return quantized
@@ -32,8 +52,8 @@ def quantize_int8(model: ModelProto) -> ModelProto:
 class _GraphInt8:
     """The pass over one graph's own nodes and weights: `stored` remembers which weights are int8 already."""
 
-    def __init__(self, graph: GraphProto) -> None:
-        self.graph = graph
+    def __init__(self, graph: GraphProto, reduced: bool) -> None:
+        self.graph, self.reduced = graph, reduced
         self.weights = {n: w for n, w in arrays(graph).items() if w.dtype == np.float32 and w.size >= SMALLEST}
         self.stored: set[str] = set()
         self.at_load: dict[str, NodeProto] = {}  # nodes over weights alone, which ONNX Runtime folds when it loads
@@ -114,17 +134,19 @@ class _GraphInt8:
         for index in RECURRENT[node.op_type]:
             name = node.input[index]
             if name in self.weights:
-                self._store(name, axis=1)
+                self._store(name, axis=1, reduced=False)  # its products are those of floats
                 unpacked = f"{name}/unpacked"
                 parts = [f"{name}/int8", f"{name}/scale"]
                 self.at_load[unpacked] = helper.make_node("DequantizeLinear", parts, [unpacked], unpacked, axis=1)
                 node.input[index] = unpacked
 
-    def _store(self, name: str, axis: int, turn: bool = False) -> None:
+    def _store(self, name: str, axis: int, turn: bool = False, reduced: bool = True) -> None:
         if name in self.stored:
             return
         self.stored.add(name)
-        values, scale = symmetric_int8(self.weights[name], axis)
+        weight = self.weights[name]
+        scale = (reduced_scale if reduced and self.reduced else full_scale)(weight, axis)
+        values = rounded(weight, axis, scale)
         self._constant(f"{name}/int8", np.ascontiguousarray(values.T) if turn else values)
         self._constant(f"{name}/scale", scale)
 
@@ -132,12 +154,3 @@ class _GraphInt8:
         if all(tensor.name != name for tensor in self.graph.initializer):
             self.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
-
-
-def symmetric_int8(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return int8 values in [-127, 127] and the float32 scale of each slice along `axis`."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    scale = np.abs(weight).max(axis=others).astype(np.float32) / 127
-    scale[scale == 0] = 1.0
-    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    return np.rint(weight / scale.reshape(shape)).astype(np.int8), scale

@@ -19,6 +19,7 @@ from components.core.tolerance import Tolerance
 from components.evaluation.quality import judged, relative_loss
 from components.export.calibration import Watched, watch
 from components.export.compact import compact
+from components.export.int8 import SIXTEEN_BIT
 from components.export.int8_forms import with_int8_forms
 from components.export.learned_ranges import Learned, learned_ranges
 from components.export.qdq import layers, quantize_qdq
@@ -27,7 +28,6 @@ from components.export.sensitivity import LayerError, rank_layers
 from components.inference.predictor import predictor_class
 from components.inference.session import open_session
 
-SIXTEEN_BIT = "x86-64-avx2"  # the target whose sums of two products have 16 bits
 HEADROOM = 0.75  # of 16 bits: what a layer's sums may reach on calibration data without being reduced
 
 

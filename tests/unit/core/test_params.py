@@ -106,7 +106,6 @@ def test_parsed_values_are_frozen() -> None:
         ("fp16", {"method": "weight_only"}, "precision is fp16; leave one out"),
         ("int8", {"method": "static", "block": 64}, "block: is of method weight_only, but method is static"),
         ("int8", {"method": "weight_only", "block": 33}, "variants.tiny-int8.quantize.block"),
-        ("int8", {"targets": ["x86-64-avx2"]}, "targets: is of method static and weight_only, but method is dynamic"),
         ("int8", {"method": "weight_only", "calibration": {}}, "calibration: is of method static, but"),
         ("int8", {"method": "static", "targets": []}, "quantize.targets"),
         (

@@ -101,6 +101,12 @@ def test_card_of_static_int8_says_where_its_scales_come_from() -> None:
     assert "with scales that the model was trained with" in text
 
 
+def test_card_of_dynamic_int8_says_where_it_is_exact() -> None:
+    text = card(quantization={"method": "dynamic", "certificates": {"x86-64-vnni": {}, "x86-64-avx2": {}}})
+    assert "activations are scaled by batch" in text
+    assert "Certified to compute exactly on: x86-64-vnni, x86-64-avx2." in text
+
+
 def test_card_of_weight_only_says_what_has_few_bits_and_where_it_is_exact() -> None:
     facts = {"method": "weight_only", "bits": 4, "block": 32, "activations": "float"}
     text = card(quantization={**facts, "certificates": {"x86-64-vnni": {}}})
