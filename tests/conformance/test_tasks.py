@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
+from onnx import numpy_helper
 from PIL import Image
 
 from components.core.config import parse_config
@@ -22,6 +24,8 @@ from components.core.params import Calibration, Params, Quantize, load_params
 from components.core.task import ClosedForm, GraphSpec, LoopSpec, Task, TrainedModel, load_task, task_names
 from components.core.tolerance import tolerance_for
 from components.export.export import export_model
+from components.export.initializers import all_graphs
+from components.export.saturation import pairs_at_risk
 from components.export.torch_predictor import torch_predictor
 from components.inference import load_predictor
 from components.inference.wav import wav_bytes
@@ -365,6 +369,19 @@ def test_every_parameter_gets_a_gradient_and_one_batch_is_learnt(prepared: Path,
     assert float(task.step(model.module, batch).loss.detach()) < 0.5 * first
 
 
+def multiplied(file: Path) -> list[np.ndarray]:
+    """Return the int8 (in, out) matrices that a dynamic graph's products read; a tied table is stored turned around."""
+    found = []
+    for graph in all_graphs(onnx.load(file).graph):
+        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        turned = {
+            n.output[0]: stored[n.input[0]].T for n in graph.node if n.op_type == "Transpose" and n.input[0] in stored
+        }
+        matrices = {**stored, **turned}
+        found += [matrices[node.input[1]] for node in graph.node if node.op_type == "MatMulInteger"]
+    return found
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_every_graph_is_exported_proven_and_loaded_again(
@@ -383,6 +400,11 @@ def test_every_graph_is_exported_proven_and_loaded_again(
     answers = load_predictor(out).predict(examples.inputs()[:5])
     if precision == "fp32":
         assert answers == torch_predictor(task, model, options, root / "assets").predict(examples.inputs()[:5])
+    if precision == "int8":
+        assert set(manifest.quantization["certificates"]) == {"x86-64-vnni", "x86-64-avx2"}
+        assert not any(
+            len(pairs_at_risk(w.T[None])) for g in manifest.graphs.values() for w in multiplied(out / g.file)
+        )
     bytes_a_weight = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}[precision]
     size = sum((out / graph.file).stat().st_size for graph in manifest.graphs.values())
     assert size < bytes_a_weight * model.parameters() * 1.15 + 60_000
