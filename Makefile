@@ -28,7 +28,7 @@ ui: $(READY)  ## Start the MLflow and Prefect pages on this machine
 bench: $(READY)  ## Rerun the benchmarks and rewrite docs/results.md from what they measured
 	@python -m benchmarks
 
-clean:  ## Remove what runs left behind (data, models, bundles, reports, databases), not the installation
+clean:  ## Remove what runs left behind (data, models, bundles, reports, databases, dvc.lock), not the installation
 	rm -rf data models exports bundles reports metrics curves hardware.json .modelpress .dvc/cache .dvc/tmp dvc.lock
 
 help:  ## Show this list

@@ -102,11 +102,12 @@ def pipeline(
         try:
             outcomes = walk.go()
         finally:
+            walk.host.close()
             try:
-                walk.close()
-            finally:
                 if jobs > 1:
                     settle_order(root, before, plan)
+            finally:
+                walk.close_records()  # which name dvc.lock's hash, so once it is as it stays
     failed = [name for name, outcome in outcomes.items() if outcome == "Failed"]
     if failed:
         raise PipelineFailed(failed)
@@ -136,13 +137,13 @@ class _Walk:
         self.promote = promote
         self.view: RunView = current_view()
         self.host = StageHost(root)
-        owners = {name: recipe_of(stage, params, chosen) if track else None for name, stage in plan.items()}
+        if track:
+            self._add_registrations()
+        owners = {name: recipe_of(stage, params, chosen) if track else None for name, stage in self.plan.items()}
         self.recorder = Recorder(root, owners, {"prefect_flow_run": str(runtime.flow_run.id)})
         self._dvc = threading.Lock()  # DVC's locks tell processes apart, not threads
         self._outcomes: dict[str, str] = {}
         self._seconds: dict[str, float] = {}
-        if track:
-            self._add_registrations()
 
     def go(self) -> dict[str, str]:
         """Start what may start, wait for an end, repeat; return {step: final state's name}."""
@@ -167,11 +168,9 @@ class _Walk:
                     self._skip(doomed)
         return self._outcomes
 
-    def close(self) -> None:
-        """End what still runs and close the records."""
-        self.host.close()
-        states = set(self._outcomes.values())
-        self.recorder.close(len(self._outcomes) == len(self.plan) and not states & {"Failed", "Skipped"})
+    def close_records(self) -> None:
+        """Close the records, each recipe's by how its own stages ended."""
+        self.recorder.close([name for name in self.plan if self._outcomes.get(name, "Failed") in ("Failed", "Skipped")])
 
     def attempt(self, name: str) -> State[Any]:
         """Bring one stage up to date; return its final state.
@@ -214,16 +213,16 @@ class _Walk:
 
     def _promoted(self, recipe: str) -> str:
         """Make the version the champion unless the gate refuses it, which fails no run: the one before goes on."""
-        from components.tracking.registry import promote
+        from components.tracking.registry import GateRefused, promote
 
         try:
             version = registered_version(self.root, recipe)
             promote(self.root, recipe, version, budget=self.params.recipes[recipe].budget)
             outcome = "champion"
-        except ModelpressError as refusal:
+        except GateRefused as refusal:
             get_run_logger().warning(str(refusal))
             outcome = str(refusal)
-        note_judged(self.root, recipe)  # not before: after a kill or a locked database it gets its chance again
+        note_judged(self.root, recipe)  # not before: after a kill or with the store away it gets its chance again
         return f", {outcome}"
 
     def _task(self, name: str) -> Any:
@@ -264,7 +263,8 @@ class _Walk:
         if state.is_completed():
             detail = state.message or ""
         else:
-            detail = str(state.result(raise_on_failure=False) or state.message).splitlines()[0]
+            error = state.result(raise_on_failure=False)
+            detail = next(iter(str(error or state.message).splitlines()), type(error).__name__)
         self.view.ended(name, self._outcomes[name], detail, self._seconds.get(name))
 
     def _skip(self, name: str) -> None:

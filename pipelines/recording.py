@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -67,11 +67,11 @@ class Recorder:
                 stage, _STATUS[result.status], StageRecord(params=record.get("params", {}), tags=tags, **paths)
             )
 
-    def close(self, succeeded: bool) -> None:
-        """Close the recipes' runs."""
+    def close(self, unfinished: Iterable[str]) -> None:
+        """Close the recipes' runs; those of the unfinished stages have failed."""
         if self._run is not None:
             with self._breaking_nothing():
-                self._run.end("FINISHED" if succeeded else "FAILED")
+                self._run.end({recipe for stage in unfinished if (recipe := self._recipes.get(stage))})
 
     @contextmanager
     def _breaking_nothing(self) -> Iterator[None]:

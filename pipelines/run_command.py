@@ -43,10 +43,13 @@ class RunOptions:
 def apply_settings(root: Path, assignments: Sequence[str], recipes: Sequence[str], console: Console) -> None:
     """Write `--set` values into params.yaml, if the result passes every check, and say what changed.
 
+    Not while a flow runs: DVC notes the parameters it finds when a stage ends, not those the stage was started with.
+
     Raises:
-        ModelpressError: what the checks found, or a recipe that is not there; params.yaml is as it was then.
+        ModelpressError: what the checks found, a recipe that is not there, or a flow; params.yaml is as it was then.
     """
     from pipelines.dag import targets_of
+    from pipelines.takeover import no_flow_beside
 
     if not assignments:
         return
@@ -54,7 +57,9 @@ def apply_settings(root: Path, assignments: Sequence[str], recipes: Sequence[str
     def check(text: str) -> None:
         targets_of(recipes, check_params_fully(root, text))
 
-    for change in set_params(root / "params.yaml", assignments, check):
+    with no_flow_beside(root):
+        changes = set_params(root / "params.yaml", assignments, check)
+    for change in changes:
         console.print(f"params.yaml: {escape(str(change))}", highlight=False, soft_wrap=True)
 
 

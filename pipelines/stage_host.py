@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 FLOW_ROOT_VARIABLE = "MODELPRESS_FLOW_ROOT"  # marks every process of a flow, so that a later flow finds leftovers
 STOP_SECONDS = 10.0  # a stopped stage's process gets this long to end its command and finish a commit
+LOOK_SECONDS = 0.02
 CHUNK_BYTES = 1 << 16
 
 
@@ -82,8 +83,18 @@ class StageHost:
             stage.end(signal.SIGKILL if again else signal.SIGTERM)
 
     def close(self) -> None:
-        """End the forking process, and with it whatever still runs."""
-        self.stop()
+        """End the forking process, and with it whatever still runs: asked first, killed if it takes too long."""
+        if not self.stopped:
+            self.stop()
+        ends = time.monotonic() + STOP_SECONDS
+        try:
+            while self._stages and time.monotonic() < ends:
+                time.sleep(LOOK_SECONDS)
+        finally:
+            self.stop()
+            self._end_process()
+
+    def _end_process(self) -> None:
         with self._lock:
             if self._process is None:
                 return

@@ -10,6 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from components.core.config import parse_config
 from components.core.files import new_folder, read_json, sha256_file, sha256_tree, write_json
@@ -168,9 +169,7 @@ def package(key: str) -> None:
     recipe = params.recipes[variant.recipe]
     lineage = {
         **read_json(_lineage(variant.recipe)),
-        "params_sha256": hashlib.sha256(
-            stable([recipe.model_dump(), variant.model_dump(exclude_none=True)])
-        ).hexdigest(),
+        "params_sha256": hashlib.sha256(stable(_made_by(params, variant))).hexdigest(),
         "data_sha256": sha256_tree(root),
     }
     metrics = read_json(Path("metrics") / variant.recipe / "variants" / f"{key}.json")
@@ -182,7 +181,7 @@ def measure(key: str) -> None:
     """Time all of a recipe's bundles, interleaved, without torch in the process."""
     from components.evaluation.latency import measure as measure_bundles
 
-    bundles = {name: Path("bundles") / key / name for name in load_params().variants_of(key)}
+    bundles = {name: Path("bundles") / key / name for name in _members(key)["variants"]}
     timings = measure_bundles(bundles)
     write_json(Path("metrics") / key / "latency.json", {**timings, "hardware": read_json(Path("hardware.json"))})
 
@@ -274,6 +273,16 @@ def _finish_model(key: str, recipe: str, task: Task, model: TrainedModel, fits: 
     write_json(_model_metrics(recipe, key), facts)
     print(f"{key}: dev {quality['dev']}")
     shutil.rmtree(fits.scratch.parent, ignore_errors=True)
+
+
+def _made_by(params: Params, variant: Variant) -> list[dict[str, Any]]:
+    """Return all parameters a variant's bytes come from: the recipe's but its budget, each student's, its own."""
+    blocks = [variant.model_dump(exclude_none=True), params.recipes[variant.recipe].model_dump(exclude={"budget"})]
+    parent = params.students.get(variant.parent)
+    while parent:
+        blocks.append(parent.model_dump())
+        parent = params.students.get(parent.parent)
+    return blocks
 
 
 def _recipe(key: str) -> tuple[Params, Recipe, Task]:

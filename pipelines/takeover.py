@@ -19,8 +19,29 @@ LEFTOVER_SECONDS = 5.0  # processes of a killed flow end by themselves; after th
 
 
 @contextmanager
-def only_flow(root: Path, flow_run: str) -> Iterator[str | None]:
+def only_flow(root: Path, flow_run: str = "") -> Iterator[str | None]:
     """Hold the folder's flow lock, after ending what a killed flow left; yield that one's Prefect flow run, if any.
+
+    flow_run: of Prefect's; empty for stages run without it.
+
+    Raises:
+        ModelpressError: another flow runs in this folder.
+    """
+    with no_flow_beside(root) as file:
+        abandoned = Path(file.name).read_text().partition(" ")[2]  # a flow that ends by itself leaves the file empty
+        _rewrite(file, f"{os.getpid()} {flow_run}")
+        end_leftovers(root)
+        if _paths_in_use(root):
+            clear_stale_rwlock(root)
+        try:
+            yield abandoned or None
+        finally:
+            _rewrite(file, "")
+
+
+@contextmanager
+def no_flow_beside(root: Path) -> Iterator[TextIO]:
+    """Hold the folder's flow lock and nothing more: while params.yaml is written, say. Yield its file.
 
     Raises:
         ModelpressError: another flow runs in this folder.
@@ -35,15 +56,7 @@ def only_flow(root: Path, flow_run: str) -> Iterator[str | None]:
             raise ModelpressError(
                 f"{root}: another run is going on here (process {owner}); wait for it or stop it"
             ) from None
-        abandoned = path.read_text().partition(" ")[2]  # a flow that ends by itself leaves the file empty
-        _rewrite(file, f"{os.getpid()} {flow_run}")
-        end_leftovers(root)
-        if _paths_in_use(root):
-            clear_stale_rwlock(root)
-        try:
-            yield abandoned or None
-        finally:
-            _rewrite(file, "")
+        yield file
 
 
 def _rewrite(file: TextIO, text: str) -> None:

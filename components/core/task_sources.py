@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.core.imports import imported_modules
 
-PACKAGES = ("tasks", "inference", "models")  # of components: what belongs to some tasks and not to others
+PACKAGES = ("data", "evaluation", "inference", "models", "tasks")  # of components: what some tasks have and others not
 COMMON = ("predictor.py", "session.py")  # of all of them; dvc.yaml names these where they count
 
 
@@ -34,3 +34,4 @@ def _imported(path: Path, root: Path) -> Iterator[Path]:
         parts = name.split(".")
         if len(parts) > 2 and parts[0] == "components" and parts[1] in PACKAGES:
             yield (root / Path(*parts)).with_suffix(".py")
+            yield root / Path(*parts) / "__init__.py"

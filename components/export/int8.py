@@ -55,7 +55,7 @@ class _GraphInt8:
     def __init__(self, graph: GraphProto, reduced: bool) -> None:
         self.graph, self.reduced = graph, reduced
         self.weights = {n: w for n, w in arrays(graph).items() if w.dtype == np.float32 and w.size >= SMALLEST}
-        self.stored: set[str] = set()
+        self.stored: dict[str, tuple[int, bool, bool]] = {}
         self.at_load: dict[str, NodeProto] = {}  # nodes over weights alone, which ONNX Runtime folds when it loads
         self.inputs_quantized: set[str] = set()
 
@@ -134,21 +134,25 @@ class _GraphInt8:
         for index in RECURRENT[node.op_type]:
             name = node.input[index]
             if name in self.weights:
-                self._store(name, axis=1, reduced=False)  # its products are those of floats
-                unpacked = f"{name}/unpacked"
-                parts = [f"{name}/int8", f"{name}/scale"]
-                self.at_load[unpacked] = helper.make_node("DequantizeLinear", parts, [unpacked], unpacked, axis=1)
+                self._store(name, axis=1, recurrent=True)
+                wide, unpacked = f"{name}/wide", f"{name}/unpacked"
+                # not a DequantizeLinear, which ONNX Runtime keeps as it is and computes in every run
+                self.at_load[wide] = helper.make_node("Cast", [f"{name}/int8"], [wide], wide, to=TensorProto.FLOAT)
+                self.at_load[unpacked] = helper.make_node("Mul", [wide, f"{name}/scale"], [unpacked], unpacked)
                 node.input[index] = unpacked
 
-    def _store(self, name: str, axis: int, turn: bool = False, reduced: bool = True) -> None:
+    def _store(self, name: str, axis: int, turn: bool = False, recurrent: bool = False) -> None:
+        """Store a weight in int8, once. A recurrent one (directions, outputs, inputs) is never multiplied in bytes."""
+        how = axis, turn, recurrent
         if name in self.stored:
+            assert self.stored[name] == how, f"{name}: read in two layouts, of which only one can be stored"
             return
-        self.stored.add(name)
+        self.stored[name] = how
         weight = self.weights[name]
-        scale = (reduced_scale if reduced and self.reduced else full_scale)(weight, axis)
+        scale = (reduced_scale if self.reduced and not recurrent else full_scale)(weight, axis)
         values = rounded(weight, axis, scale)
         self._constant(f"{name}/int8", np.ascontiguousarray(values.T) if turn else values)
-        self._constant(f"{name}/scale", scale)
+        self._constant(f"{name}/scale", scale[:, None] if recurrent else scale)
 
     def _constant(self, name: str, value: np.ndarray) -> str:
         if all(tensor.name != name for tensor in self.graph.initializer):

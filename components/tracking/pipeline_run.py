@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["PipelineRun", "StageRecord"]
 
 StageStatus = Literal["FINISHED", "FAILED", "RESTORED"]
-RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class PipelineRun:
@@ -83,11 +82,8 @@ class PipelineRun:
         finally:
             client.set_terminated(run_id, status)
 
-    def end(self, status: RunStatus, recipes: Mapping[str, RunStatus] | None = None) -> None:
-        """Close the parent runs, each with its selection's headline figures and its report.
-
-        recipes: how single recipes ended, where that differs from the whole.
-        """
+    def end(self, failed: Collection[str]) -> None:
+        """Close the parent runs with dvc.lock's hash; those not `failed` with their headline figures and report too."""
         with self._lock:
             left, self._stages = self._stages, {}
             parents, self._parents = self._parents, {}
@@ -97,10 +93,12 @@ class PipelineRun:
         for run_id in left.values():
             client.set_terminated(run_id, "KILLED")
         for recipe, (_, run_id) in parents.items():
-            ended = (recipes or {}).get(recipe, status)
-            if ended == "FINISHED":  # after a failure the files on disk may be another run's
+            lock = self._root / "dvc.lock"
+            if lock.is_file():
+                log_values(client, run_id, {}, tags={"modelpress.dvc_lock_sha256": sha256_file(lock)})
+            if recipe not in failed:  # after a failure the files on disk may be another run's
                 self._log_outcome(client, recipe, run_id)
-            client.set_terminated(run_id, ended)
+            client.set_terminated(run_id, "FAILED" if recipe in failed else "FINISHED")
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
@@ -119,16 +117,11 @@ class PipelineRun:
         return self._parents[recipe]
 
     def _log_outcome(self, client: MlflowClient, recipe: str, run_id: str) -> None:
-        lock = self._root / "dvc.lock"
-        tags = {"modelpress.dvc_lock_sha256": sha256_file(lock)} if lock.is_file() else {}
         selection = self._root / "metrics" / recipe / "selection.json"
         if selection.is_file():
             chosen = chosen_row(read_json(selection))
-            tags["modelpress.selected"] = chosen["variant"]
-            log_values(client, run_id, headline(chosen), tags=tags)
+            log_values(client, run_id, headline(chosen), tags={"modelpress.selected": chosen["variant"]})
             log_artifact(client, run_id, self._root / "bundles" / recipe / chosen["variant"] / "MODEL_CARD.md")
-        else:
-            log_values(client, run_id, tags=tags)
         log_artifact(client, run_id, self._root / "reports" / recipe)
 
 

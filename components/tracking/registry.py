@@ -17,7 +17,7 @@ from components.evaluation.selection import shortfalls
 from components.tracking.champion_history import Move, as_tag, live_periods, live_stack, now, read_moves
 from components.tracking.registration import BUNDLE_ARTIFACT, register_if_new
 from components.tracking.registry_uri import parse_registry_uri
-from components.tracking.store import STATE, connect
+from components.tracking.store import STATE, connect, store_problem
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +28,10 @@ __all__ = ["download_bundle", "promote", "register_if_new", "rollback", "upload_
 CHAMPION = "champion"
 # How much lower (relative) a new champion's quality may be than the current one's: the same tie `select` allows.
 TOLERANCE = 0.005
+
+
+class GateRefused(ModelpressError):
+    """A version can't become the champion: a limit is missed, the champion is better, or it is the champion."""
 
 
 def promote(
@@ -45,20 +49,19 @@ def promote(
     `force` opens the gate, but a bundle that is damaged is never promoted.
 
     Raises:
-        ModelpressError: no such version, a damaged bundle, or the gate: which limit is missed and by how much.
+        GateRefused: which limit is missed and by how much, or that it is the champion already.
+        ModelpressError: no such version, or a damaged bundle.
     """
     client, model = _registered(root, recipe)
     candidate = _version(client, recipe, version if version is not None else _newest(client, recipe))
     live = _champion(model)
     if live == int(candidate.version):
-        raise ModelpressError(
-            f"{recipe}: version {live} is the champion already; `modelpress versions {recipe}` lists all"
-        )
+        raise GateRefused(f"{recipe}: version {live} is the champion already; `modelpress versions {recipe}` lists all")
     _verified_bundle(client, root, candidate)
     champion = _version(client, recipe, live) if live else None
     problems = [] if force else _gate(candidate, champion, budget or _own_budget(candidate), tolerance)
     if problems:
-        raise ModelpressError(
+        raise GateRefused(
             f"{recipe}: version {candidate.version} ({candidate.tags['variant']}) not promoted: {'; '.join(problems)}; "
             f"`modelpress promote {recipe} {candidate.version} --force` promotes it all the same"
         )
@@ -142,7 +145,9 @@ def _registered(root: Path, recipe: str) -> tuple[MlflowClient, RegisteredModel]
 
     try:
         return client, client.get_registered_model(recipe)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise store_problem(root, error) from None
         raise ModelpressError(_why_unregistered(client, root, recipe)) from None
 
 

@@ -58,9 +58,14 @@ def connect(root: Path) -> MlflowClient:
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
         except (MlflowException, OSError) as error:
-            problem = f"MLflow store {uri}: {str(error).splitlines()[0]}; check MLFLOW_TRACKING_URI"
-            raise ModelpressError(without_passwords(problem)) from None
+            raise store_problem(root, error) from None
     return client
+
+
+def store_problem(root: Path, error: Exception) -> ModelpressError:
+    """Return what to raise where the store can't be reached or opened."""
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return ModelpressError(without_passwords(f"MLflow store {tracking_uri(root)}: {reason}; check MLFLOW_TRACKING_URI"))
 
 
 def _create_database(path: Path) -> None:

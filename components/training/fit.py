@@ -21,6 +21,7 @@ from components.training.kept_memory import keep_freed_memory
 from components.training.module import FitModule, Step
 
 CurveRow = dict[str, float]
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # x86's and Arm's, as torch names them
 
 
 def fit(
@@ -76,8 +77,9 @@ def fit(
 
 
 def _precision(wanted: str) -> str:
-    """Return the precision to train in: without instructions for bfloat16 a CPU takes some 20 times as long in it."""
-    if wanted != "bf16-mixed" or torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    """Return the precision to train in: a CPU without instructions for bfloat16 takes many times as long in it."""
+    in_hardware = torch.cuda.is_available() or any(map(torch.cpu.get_capabilities().get, BF16_INSTRUCTIONS))
+    if wanted != "bf16-mixed" or in_hardware:
         return wanted
     print("training in float32: this CPU has no instructions for bfloat16", flush=True)
     return "32-true"

@@ -6,6 +6,7 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,17 +97,17 @@ def bring_up_to_date(root: Path, recipe: str, params: Params, console: Console) 
     """Run the stages that make the teacher and the hand-written students, where DVC finds them stale.
 
     Raises:
-        ModelpressError: one of them failed.
+        ModelpressError: one of them failed, or a flow runs in this folder.
     """
     from pipelines.stage_host import StageHost
+    from pipelines.takeover import only_flow
 
     parents = {variant.parent for variant in params.variants_of(recipe).values()} & params.students.keys()
     with console.status("Reading dvc.yaml"):
         plan = read_plan(root, [f"train@{recipe}", *(f"compress@{parent}" for parent in sorted(parents))])
     if not any(stage.stale or stage.upstream_stale for stage in plan.values()):
         return
-    host = StageHost(root)
-    try:
+    with only_flow(root), closing(StageHost(root)) as host:
         for name in plan:
             if not is_stale(root, name):
                 continue
@@ -116,8 +117,6 @@ def bring_up_to_date(root: Path, recipe: str, params: Params, console: Console) 
             if result.status == "failed":
                 raise ModelpressError(f"{name} failed: {'; '.join([result.error, *tail[-2:]])}")
             console.print(f"{name}: {result.status}", highlight=False)
-    finally:
-        host.close()
 
 
 def _search(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+import time
 from typing import Any
 
 import pytest
 import yaml
 
-from components.core.files import read_json, write_json
+from components.core.files import read_json, sha256_file, write_json
 from components.tracking.registry import versions
 from components.tracking.store import connect
 from tests.flows.conftest import Repository
@@ -46,7 +48,7 @@ def project(repository: Repository) -> Repository:
 
 
 def test_run_records_registers_and_says_what_to_type_next(project: Repository) -> None:
-    first = project.modelpress("run")
+    first = project.modelpress("run", "--jobs", "2")
     assert first.code == 0, first.output
     assert "train@tiny done" in first.output
     assert "➜ tiny-int8" in first.output
@@ -58,6 +60,8 @@ def test_run_records_registers_and_says_what_to_type_next(project: Repository) -
     children = {name: run for name, run in runs.items() if "mlflow.parentRunId" in run.data.tags}
     assert children.keys() == {"fetch@tiny-pairs", "train@tiny", "package@tiny-int8", "select@tiny", "report@tiny"}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    (parent,) = [run for run in runs.values() if "modelpress.recipe" in run.data.tags]
+    assert parent.data.tags["modelpress.dvc_lock_sha256"] == sha256_file(project.root / "dvc.lock")
     assert f"MODELPRESS_RUN_ID={children['train@tiny'].info.run_id}" in project.text("model")
     assert children["train@tiny"].data.params["recipes.tiny.train.epochs"] == "3"
     assert len(children["train@tiny"].data.tags["lock_hash"]) == 64
@@ -83,6 +87,24 @@ def test_run_writes_no_parameter_that_a_task_refuses(project: Repository) -> Non
     assert len(run.output.strip().splitlines()) == 1
     assert project.text("params.yaml") == before
     assert not (project.root / "dvc.lock").exists()
+
+
+def test_set_leaves_params_as_they_are_while_a_run_goes_on(project: Repository) -> None:
+    before = project.text("params.yaml")
+    slow = {
+        "foreach": ["tiny-pairs"],
+        "do": {"cmd": "sleep 20; mkdir -p data; echo raw > data/raw", "outs": ["data/raw"]},
+    }
+    project.write({**STAGES, "fetch": slow})
+    first = project.start()
+    while not project.processes():
+        time.sleep(0.1)
+    second = project.modelpress("run", "--set", "recipes.tiny.train.epochs=4")
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    assert second.code == 2
+    assert "another run is going on here" in second.output
+    assert project.text("params.yaml") == before
 
 
 def test_run_changes_nothing_when_a_recipe_is_misspelt(project: Repository) -> None:

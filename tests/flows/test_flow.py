@@ -174,6 +174,18 @@ def test_flow_ends_its_stages_promptly_when_interrupted(repository: Repository, 
     assert not (repository.root / "dvc.lock").exists()
 
 
+def test_a_stage_that_is_stopped_may_finish_what_it_must(repository: Repository) -> None:
+    loop = "trap 'sleep 1; echo bye > said; exit 1' TERM; touch begun; while true; do sleep 0.1; done"
+    repository.write({"one": stage(loop, "one")})
+    process = repository.start()
+    while not (repository.root / "begun").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert repository.text("said") == "bye\n"
+    assert repository.processes() == []
+
+
 def test_flow_loses_nothing_when_many_stages_end_at_once(repository: Repository) -> None:
     names = [f"n{number}" for number in range(40)]
     repository.write({"many": {"foreach": names, "do": {"cmd": "echo ${item} > ${item}", "outs": ["${item}"]}}})

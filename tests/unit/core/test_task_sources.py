@@ -48,3 +48,9 @@ def test_predictor_of_another_name_is_a_source_of_the_task(root: Path) -> None:
 def test_sources_of_translation_hold_both_its_architectures() -> None:
     names = {path.name for path in task_sources("translation", "translation", REPOSITORY)}
     assert {"translation.py", "transformer.py", "rnn.py", "decoding.py", "fast_ops.py", "tokenizers.py"} <= names
+
+
+def test_sources_hold_what_batches_and_scores_are_made_by() -> None:
+    names = {path.name for path in task_sources("translation", "translation", REPOSITORY)}
+    assert {"parallel_dataset.py", "bleu.py"} <= names
+    assert "image_augmentation.py" not in names

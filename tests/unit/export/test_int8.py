@@ -1,7 +1,10 @@
 """The int8 pass: close to float, a quarter of the bytes, one copy of a tied table, loops included."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,7 +129,9 @@ def test_one_input_of_several_products_is_quantized_once() -> None:
 
 
 @pytest.mark.parametrize(("op", "gates"), [("GRU", 3), ("LSTM", 4)])
-def test_recurrent_weights_are_stored_as_int8(op: str, gates: int) -> None:
+def test_recurrent_weights_are_stored_as_int8_and_unpacked_when_the_graph_is_loaded(
+    op: str, gates: int, tmp_path: Path
+) -> None:
     weights = {
         "w": RNG.standard_normal((1, gates * 32, 48)).astype(np.float32) / 8,
         "r": RNG.standard_normal((1, gates * 32, 32)).astype(np.float32) / 8,
@@ -141,6 +146,10 @@ def test_recurrent_weights_are_stored_as_int8(op: str, gates: int) -> None:
     x = RNG.standard_normal((6, 2, 48)).astype(np.float32)
     close(run(quantized, x=x)[0], run(graph, x=x)[0])
     assert quantized.ByteSize() < 0.4 * graph.ByteSize()
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(quantized.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node] == [op]
 
 
 def test_input_model_is_left_as_it_was() -> None:

@@ -26,7 +26,7 @@ def test_no_mlflow_is_imported_when_no_stage_starts(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from components.tracking.pipeline_run import PipelineRun
-        PipelineRun(Path(sys.argv[1]), {}).end("FINISHED")
+        PipelineRun(Path(sys.argv[1]), {}).end([])
         assert "mlflow" not in sys.modules and not list(Path(sys.argv[1]).iterdir())
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True)
@@ -46,7 +46,7 @@ def test_stage_run_holds_its_record_and_is_the_child_of_its_recipes_run(root: Pa
         tags={"dvc_lock": "abc"},
     )
     run.end_stage("train@tiny", "FINISHED", record)
-    run.end("FINISHED")
+    run.end([])
 
     client = connect(root)
     child = client.get_run(environment["MODELPRESS_RUN_ID"])
@@ -78,7 +78,7 @@ def test_restored_stage_leaves_no_run(root: Path) -> None:
     run = PipelineRun(root, {})
     run.start_stage("tiny", "train@tiny")
     run.end_stage("train@tiny", "RESTORED", StageRecord())
-    run.end("FINISHED")
+    run.end([])
     assert ["modelpress.stage" in found.data.tags for found in runs_of(root, "tiny")] == [False]
 
 
@@ -102,7 +102,7 @@ def test_parent_shows_the_selection_and_keeps_the_report_when_the_pipeline_finis
     run = PipelineRun(root, {})
     run.start_stage("tiny", "report@tiny")
     run.end_stage("report@tiny", "FINISHED", StageRecord())
-    run.end("FINISHED")
+    run.end([])
     parent = next(found for found in runs_of(root, "tiny") if "modelpress.recipe" in found.data.tags)
     assert parent.data.metrics["dev.bleu_beam4"] == 36.5
     assert parent.data.metrics["p50_ms.batch_1"] == 5.0
@@ -117,16 +117,21 @@ def test_parent_has_no_figures_when_its_recipe_failed(root: Path, select_bundle)
     for recipe in ("tiny", "other"):
         run.start_stage(recipe, f"train@{recipe}")
         run.end_stage(f"train@{recipe}", "FAILED" if recipe == "tiny" else "FINISHED", StageRecord())
-    run.end("FAILED", {"other": "FINISHED"})
+    write_text(root / "dvc.lock", "stages: {}")
+    run.end(["tiny"])
     assert {(r.info.status, len(r.data.metrics)) for r in runs_of(root, "tiny")} == {("FAILED", 0)}
+    assert any("modelpress.dvc_lock_sha256" in r.data.tags for r in runs_of(root, "tiny"))
     assert {r.info.status for r in runs_of(root, "other")} == {"FINISHED"}
 
 
 def test_stage_still_open_is_killed_when_the_pipeline_ends(root: Path) -> None:
     run = PipelineRun(root, {})
     run.start_stage("tiny", "train@tiny")
-    run.end("KILLED")
-    assert {found.info.status for found in runs_of(root, "tiny")} == {"KILLED"}
+    run.end(["tiny"])
+    assert {r.info.run_name.split()[0]: r.info.status for r in runs_of(root, "tiny")} == {
+        "tiny": "FAILED",
+        "train@tiny": "KILLED",
+    }
 
 
 def test_git_commit_is_tagged_when_the_project_is_a_repository(root: Path) -> None:
@@ -138,7 +143,7 @@ def test_git_commit_is_tagged_when_the_project_is_a_repository(root: Path) -> No
     commit = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     run = PipelineRun(root, {})
     run.start_stage("tiny", "train@tiny")
-    run.end("FINISHED")
+    run.end([])
     parent = next(found for found in runs_of(root, "tiny") if "modelpress.recipe" in found.data.tags)
     assert parent.data.tags["mlflow.source.git.commit"] == commit.stdout.strip()
     assert parent.data.tags["modelpress.git_dirty"] == "true"
@@ -179,7 +184,7 @@ def test_eight_threads_record_every_stage_of_two_recipes_once(root: Path) -> Non
 
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(stage, range(40)))
-    run.end("FINISHED")
+    run.end([])
     client = connect(root)
     assert len(set(ids)) == 40
     for recipe in ("recipe-0", "recipe-1"):
@@ -199,7 +204,7 @@ def test_fresh_database_survives_processes_that_create_it_at_once(tmp_path: Path
         run = PipelineRun(Path(sys.argv[1]), {})
         run.start_stage("tiny", sys.argv[2])
         run.end_stage(sys.argv[2], "FINISHED", StageRecord())
-        run.end("FINISHED")
+        run.end([])
     """
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     commands = [[sys.executable, "-c", textwrap.dedent(code), str(tmp_path), f"s{number}"] for number in range(3)]

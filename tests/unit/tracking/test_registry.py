@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from components.core.bundle import SIGNATURE, Bundle
 from components.core.errors import ModelpressError
@@ -14,6 +16,7 @@ from components.core.files import read_json, write_json, write_text
 from components.core.params import Budget
 from components.tracking.registration import is_judged, note_judged, registered_version
 from components.tracking.registry import (
+    GateRefused,
     download_bundle,
     promote,
     register_if_new,
@@ -249,5 +252,20 @@ def test_errors_name_the_next_command_when_there_is_nothing_to_act_on(root: Path
     with pytest.raises(ModelpressError, match="write models:/RECIPE@champion"):
         download_bundle(root, "tiny")
     promote(root, RECIPE)
-    with pytest.raises(ModelpressError, match="is the champion already"):
+    with pytest.raises(GateRefused, match="is the champion already"):
         promote(root, RECIPE)
+
+
+def test_a_store_that_is_away_is_neither_a_refusal_nor_an_empty_registry(
+    root: Path, select_bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select_bundle()
+    register_if_new(root, RECIPE)
+
+    def away(*_: object) -> None:
+        raise MlflowException("the server is restarting", TEMPORARILY_UNAVAILABLE)
+
+    monkeypatch.setattr("mlflow.MlflowClient.get_registered_model", away)
+    with pytest.raises(ModelpressError, match=r"MLflow store .*: the server is restarting") as error:
+        promote(root, RECIPE)
+    assert not isinstance(error.value, GateRefused)

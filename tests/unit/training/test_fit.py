@@ -143,11 +143,18 @@ def test_nesterov_looks_ahead_and_decays_matrices_alone() -> None:
     assert [matrix.item(), vector.item()] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("supported", "trained_in"), [(True, torch.bfloat16), (False, torch.float32)])
+@pytest.mark.parametrize(
+    ("capabilities", "trained_in"),
+    [
+        ({"avx512_f": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": False}, torch.float32),
+    ],
+)
 def test_bf16_is_left_to_processors_that_have_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool, trained_in: torch.dtype
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], trained_in: torch.dtype
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     seen = set()
 
