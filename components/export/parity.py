@@ -34,7 +34,7 @@ class ComparingSession:
     graph: ModelProto
     rows: int = 0
     equal_rows: int = 0
-    max_abs_diff: float | None = None  # None until some batch's answers were all equal
+    max_abs_diff: float | None = None  # None until some batch's answers were all equal, and there were floats left
     floats: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # answers that can't be compared as equal
     shapes: list[list[int]] = field(default_factory=list)
 
@@ -53,8 +53,9 @@ class ComparingSession:
             self.floats += [(got[name], expected[name].numpy()) for name in answers]
         self.shapes += [list(value.shape) for value in inputs.values()]
         if equal.all():  # after another token, what follows may rightly differ
-            differences = [_difference(got[name], expected[name].numpy()) for name in self._names]
-            self.max_abs_diff = max([self.max_abs_diff or 0.0, *differences])
+            pairs = [(got[name], expected[name].numpy()) for name in self._names]
+            differences = [_difference(*pair) for pair in pairs if _hold_floats(*pair)]
+            self.max_abs_diff = max([*differences, self.max_abs_diff or 0.0]) if differences else self.max_abs_diff
         return [got[name] for name in (outputs or answers)]
 
 
@@ -151,9 +152,12 @@ def _relative_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> floa
     return difference / spread if spread else difference
 
 
+def _hold_floats(got: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether there is anything to compare: of a search whose sentences have all ended, no state is left."""
+    return bool(np.issubdtype(got.dtype, np.floating) and (got.size or expected.size))
+
+
 def _difference(got: np.ndarray, expected: np.ndarray) -> float:
-    if not np.issubdtype(got.dtype, np.floating) or got.size == 0:
-        return 0.0
     if got.shape != expected.shape:
         return float("inf")
     difference = np.abs(got.astype(np.float64) - expected.astype(np.float64)).max()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.models.pruning_groups import Member, PruningGroup
@@ -60,6 +61,21 @@ class ImageClassifier(nn.Module):
         return self.trunk.pruning_groups("trunk", "head.weight")
 
 
+class SkippingConv(nn.Conv2d):
+    """A 1 x 1 convolution with a stride that leaves out points before it multiplies, except in an exported graph.
+
+    oneDNN's gradient of a strided one writes past its memory on a CPU where the input has fewer channels than a vector
+    (https://github.com/uxlfoundation/oneDNN/issues/6035): wrong weights, or an end without a word.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (B, outputs, H / stride, W / stride)."""
+        if torch.compiler.is_exporting():
+            return super().forward(input)
+        rows, columns = self.stride
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+
+
 class ConvNorm(nn.Module):
     """Convolution, batch norm (Ioffe and Szegedy 2015) and ReLU; the size stays, divided by the stride."""
 
@@ -67,7 +83,8 @@ class ConvNorm(nn.Module):
         self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, relu: bool = True
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        kind = SkippingConv if kernel == 1 and stride > 1 else nn.Conv2d
+        self.conv = kind(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         self.relu = relu
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
