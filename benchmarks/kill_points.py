@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import sha256_tree, write_json
+from components.evaluation.hardware import describe
 from tests.workspace import make_workspace, workspace_environment
 
 VARIANTS = ("tiny-fp32", "tiny-student-int8")  # a teacher and a distilled student
@@ -45,10 +46,11 @@ def main() -> None:
             point["equal"] = point.pop("bundles") == expected
             print(f"{number + 1}/{options.points}: {point}", flush=True)
             points.append(point)
-    result = {"points": points, "equal": sum(p["equal"] for p in points), "undisturbed_s": round(seconds, 1)}
+    equal = sum(point["equal"] for point in points)
+    result = {"points": points, "equal": equal, "undisturbed_s": round(seconds, 1), "hardware": describe()}
     write_json(options.out, result)
-    print(f"{result['equal']} of {len(points)} ended with the same bundles")
-    raise SystemExit(result["equal"] != len(points))
+    print(f"{equal} of {len(points)} ended with the same bundles")
+    raise SystemExit(equal != len(points))
 
 
 def finish(root: Path) -> None:

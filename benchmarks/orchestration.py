@@ -26,7 +26,7 @@ CODE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CODE))
 
 from components.core.files import write_json  # noqa: E402
-from components.core.threads import cores  # noqa: E402
+from components.evaluation.hardware import describe  # noqa: E402
 from pipelines.prefect_server import TemporaryServer, set_prefect_defaults  # noqa: E402
 from tests.unit.tracking.conftest import selection, write_bundle  # noqa: E402
 from tests.workspace import tiny_params  # noqa: E402
@@ -70,7 +70,7 @@ def main() -> None:
         set_prefect_defaults(home)
         server = TemporaryServer(home)
         server.wait()
-        results: dict[str, Any] = {"cores": cores(), "load_at_start": os.getloadavg()[0]}
+        results: dict[str, Any] = {"hardware": describe(), "load_at_start": os.getloadavg()[0]}
         for measure in (overhead, nothing_to_do, command, parallel_training, burst):
             results[measure.__name__] = measure(Path(folder, measure.__name__), server.url, sizes)
             print(measure.__name__, json.dumps(results[measure.__name__], indent=2))

@@ -140,7 +140,8 @@ def _orchestration(result: Mapping[str, Any]) -> list[str]:
     return [
         "## Orchestration",
         "`python -m benchmarks.orchestration`. `command` is `modelpress run` with tracking and the registry, from its "
-        "start to its end; `nothing to do` and `overhead` are the flow alone, without tracking.",
+        "start to its end; `nothing to do` and `overhead` are the flow alone, without tracking. "
+        f"{_machine(result['hardware'])}.",
         _table(["measured", "value", "limit"], rows),
     ]
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from components.core.threads import cores
+
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+EXTRAS = {"avx512_vnni": "VNNI", "avx_vnni": "VNNI", "avx512_bf16": "BF16", "amx_tile": "AMX"}
 
 
 def describe() -> dict[str, str | int | float]:
@@ -28,11 +32,18 @@ def describe() -> dict[str, str | int | float]:
 
 def _cpu() -> str:
     information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    return platform.processor() or platform.machine()
+    if not information.is_file():
+        return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in information.read_text(encoding="utf-8", errors="replace").splitlines())
+    facts = {name.strip(): " ".join(value.split()) for name, _, value in lines}
+    name = facts.get("model name") or platform.machine()
+    return " ".join([f"{name},", *instructions(facts.get("flags", "").split())]).rstrip(",")
+
+
+def instructions(flags: Collection[str]) -> list[str]:
+    """Return what of a processor's flags its speed at products depends on: machines of one name differ in them."""
+    widest = next((name for flag, name in VECTORS.items() if flag in flags), None)
+    return list(dict.fromkeys([*([widest] if widest else []), *(EXTRAS[flag] for flag in EXTRAS if flag in flags)]))
 
 
 def _memory_gb() -> int:
