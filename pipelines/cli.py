@@ -55,7 +55,7 @@ def run(
     with console.status("Checking params.yaml"):
         params = run_command.load_checked_params(root)
     chosen = run_command.chosen_recipes(params, recipes or [], every)
-    code = run_command.run(root, run_command.RunOptions(chosen, jobs, force, promote), console)
+    code = run_command.run(root, params, run_command.RunOptions(chosen, jobs, force, promote), console)
     if code == 0:
         show_orphans(root, params, console)
     raise typer.Exit(code)

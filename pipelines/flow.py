@@ -34,8 +34,9 @@ from components.tracking.registration import (
     register_if_new,
     registered_version,
 )
-from pipelines.dag import PlannedStage, is_stale, read_plan, recipe_of, targets_of
+from pipelines.dag import PlannedStage, is_stale, recipe_of, targets_of
 from pipelines.lock_order import settle_order, stage_order
+from pipelines.plan_ahead import plan_of
 from pipelines.progress import RunView, current_view
 from pipelines.recording import Recorder
 from pipelines.schedule import Schedule
@@ -96,8 +97,8 @@ def pipeline(
         if abandoned:
             _mark_crashed(abandoned)
         forget_other_machine(root)
-        plan = read_plan(root, targets or targets_of(chosen, params) or None)
-        before = stage_order(root)
+        plan = plan_of(root, targets or targets_of(chosen, params) or None, settled=not abandoned)
+        before = stage_order(root) if jobs > 1 else []
         walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track, promote=promote)
         try:
             outcomes = walk.go()

@@ -120,23 +120,27 @@ def connect_prefect(root: Path) -> None:
         server.wait()
 
 
-def run(root: Path, options: RunOptions, console: Console) -> int:
+def run(root: Path, params: Params, options: RunOptions, console: Console) -> int:
     """Run the flow; return the exit code: 0, 1 when a stage failed, 130 when interrupted."""
-    with console.status("Starting Prefect"):
-        connect_prefect(root)
-    from pipelines.flow import PipelineFailed, pipeline
-    from pipelines.progress import LiveView, PlainView, viewing
+    from pipelines.dag import targets_of
+    from pipelines.plan_ahead import planning_ahead
 
-    view = LiveView(console) if console.is_terminal else PlainView(console)
-    try:
-        with viewing(view), view.shown():
-            pipeline(recipes=list(options.recipes), jobs=options.jobs, force=options.force, promote=options.promote)
-    except PipelineFailed:
-        show_failures(view, console)
-        return 1
-    except KeyboardInterrupt:
-        console.print("Stopped. [bold]modelpress run[/] goes on from here.", highlight=False)
-        return INTERRUPTED
+    with planning_ahead(root, targets_of(options.recipes, params)):
+        with console.status("Starting Prefect"):
+            connect_prefect(root)
+        from pipelines.flow import PipelineFailed, pipeline
+        from pipelines.progress import LiveView, PlainView, viewing
+
+        view = LiveView(console) if console.is_terminal else PlainView(console)
+        try:
+            with viewing(view), view.shown():
+                pipeline(recipes=list(options.recipes), jobs=options.jobs, force=options.force, promote=options.promote)
+        except PipelineFailed:
+            show_failures(view, console)
+            return 1
+        except KeyboardInterrupt:
+            console.print("Stopped. [bold]modelpress run[/] goes on from here.", highlight=False)
+            return INTERRUPTED
     show_outcome(root, options.recipes, console)
     return 0
 
