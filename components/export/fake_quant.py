@@ -26,7 +26,7 @@ from components.export.qdq import LARGEST, STEPS, reduced_scale
 FILE = "ranges.json"
 LAYERS = ("conv1d", "conv2d", "linear")
 PASSING = {"add": "Add", "iadd": "Add", "cat": "Concat", "mean": "GlobalAveragePool", "avg_pool2d": "AveragePool"}
-SAME = ("batch_norm", "relu", "max_pool2d", "flatten", "dropout", "contiguous", "to", "float")
+SAME = ("batch_norm", "relu", "max_pool2d", "flatten", "dropout", "contiguous", "to", "float", "getitem")
 # what a picture passes before its first convolution
 BYTES = ("permute", "to", "float", "sub", "mul", "contiguous")
 ASKING = ("get", "size", "dim", "numel", "stride")  # of a tensor, not for its numbers

@@ -128,7 +128,8 @@ def test_bias_survives_weights_of_next_to_nothing(size: float, layer: str) -> No
     names = range_tensors(formed.graph)
     values = run(showing(formed, names, TensorProto.FLOAT), image, *names)
     ranges = {name: (float(v.min()), float(v.max())) for name, v in zip(names, values, strict=True)}
-    (got,), (expected,) = run(quantize_qdq(formed, ranges), image), run(model, image)
+    reduced = {layer.name for layer in layers(formed.graph)}  # else it is exact on processors with VNNI alone
+    (got,), (expected,) = run(quantize_qdq(formed, ranges, reduced=reduced), image), run(model, image)
     np.testing.assert_allclose(got, expected, atol=0.2)  # a bias is about 1
 
 
