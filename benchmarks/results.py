@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import read_json, write_text
+from components.tracking.pipeline_run import chosen_row
 
 FOLDER = Path("benchmarks/results")
 PUBLISHED = {"tanaka-transformer": ("bleu_teacher_forced", 33.23), "tanaka-rnn": ("bleu_greedy", 17.39)}
@@ -50,7 +51,7 @@ def _overview(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     for kept in recipes:
         if kept["selection"] is None:
             continue
-        chosen = next(row for row in kept["selection"]["variants"] if row["variant"] == kept["selection"]["selected"])
+        chosen = chosen_row(kept["selection"])
         teacher, metric = kept["models"][kept["recipe"]], chosen["metric"]
         smaller = 4 * teacher["parameters"] / chosen["size_bytes"]
         rows.append([
@@ -58,7 +59,7 @@ def _overview(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
             metric.replace("_", " "),
             _both(teacher["quality"], metric),
             chosen["variant"],
-            " / ".join(_figure(chosen["quality"][split][metric]) for split in ("dev", "test")),
+            _both(chosen["quality"], metric),
             f"{smaller:.1f}x" if smaller >= 1 else "–",  # of some hundred weights the graph around them is the most
             f"{chosen['latency_ms']['batch_1']['p50']:.1f}",
         ])  # fmt: skip

@@ -122,7 +122,7 @@ def _flow_run_name() -> str:
 
 def _mark_crashed(flow_run: str) -> None:
     """Tell Prefect that a flow run was killed, or it would seem to run for ever."""
-    with get_client(sync_client=True) as client, suppress(PrefectException, ValueError):  # another server's
+    with get_client(sync_client=True) as client, suppress(PrefectException, ValueError):  # another server's, a search
         if client.read_flow_run(UUID(flow_run)).state_type == StateType.RUNNING:
             client.set_flow_run_state(UUID(flow_run), Crashed(message="its process was killed"), force=True)
 

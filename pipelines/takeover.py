@@ -19,10 +19,10 @@ LEFTOVER_SECONDS = 5.0  # processes of a killed flow end by themselves; after th
 
 
 @contextmanager
-def only_flow(root: Path, flow_run: str = "") -> Iterator[str | None]:
-    """Hold the folder's flow lock, after ending what a killed flow left; yield that one's Prefect flow run, if any.
+def only_flow(root: Path, flow_run: str) -> Iterator[str | None]:
+    """Hold the folder's flow lock, after ending what a killed flow left; yield that one's flow run, if any.
 
-    flow_run: of Prefect's; empty for stages run without it.
+    flow_run: Prefect's, or a word for what else runs stages.
 
     Raises:
         ModelpressError: another flow runs in this folder.

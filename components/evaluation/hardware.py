@@ -37,7 +37,7 @@ def _cpu() -> str:
     lines = (line.partition(":") for line in information.read_text(encoding="utf-8", errors="replace").splitlines())
     facts = {name.strip(): " ".join(value.split()) for name, _, value in lines}
     name = facts.get("model name") or platform.machine()
-    return " ".join([f"{name},", *instructions(facts.get("flags", "").split())]).rstrip(",")
+    return ", ".join(filter(None, [name, " ".join(instructions(facts.get("flags", "").split()))]))
 
 
 def instructions(flags: Collection[str]) -> list[str]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import read_json, write_text
+from components.core.params import Quantize
 from components.core.task import Task, TaskDataset, TrainedModel
+from components.export.int8 import quantize_dynamic
 from components.export.precision import build_graphs
 from components.inference.predictor import Predictor, predictor_class
 from components.inference.session import open_session
@@ -25,7 +27,8 @@ def model_answers(
     inputs = examples.inputs()
     if cache.is_file() and len(kept := read_json(cache)) == len(inputs):
         return list(kept)
-    graphs = {name: graph.SerializeToString() for name, graph in build_graphs(task, model, options, "int8").items()}
+    quantized, _ = quantize_dynamic(build_graphs(task, model, options, "fp32"), Quantize())
+    graphs = {name: graph.SerializeToString() for name, graph in quantized.items()}
 
     def new_predictor() -> Predictor:
         sessions = {name: open_session(graph) for name, graph in graphs.items()}

@@ -17,9 +17,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from components.core.params import Quantize
 from components.export.attributes import attribute
 from components.export.initializers import all_graphs, arrays, share_initializers
-from components.export.qdq import full_scale, reduced_scale, rounded
+from components.export.qdq import SIXTEEN_BIT, full_scale, reduced_scale, rounded
 
-SIXTEEN_BIT = "x86-64-avx2"  # the target whose sums of two products have 16 bits
 SUMS = {"x86-64-vnni": "32 bits", SIXTEEN_BIT: "16 bits; no two neighbouring weights of a sign make more than 128"}
 SMALLEST = 1024  # elements: smaller tensors are not worth a scale
 RECURRENT = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2)}  # inputs that hold weights

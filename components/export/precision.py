@@ -1,4 +1,4 @@
-"""The same graph at another precision: fp32 as torch computes it, fp16 for a GPU, int8 for a CPU."""
+"""The same graph at another float precision: fp32 as torch computes it, fp16 for a GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from onnx import ModelProto
 
 from components.core.task import Task, TrainedModel
 from components.export.fake_quant import plain
-from components.export.int8 import quantize_int8
 from components.export.loop import build_graph
 
 
@@ -17,7 +16,4 @@ def build_graphs(task: Task, model: TrainedModel, options: object, precision: st
     module = copy.deepcopy(plain(model.module)).eval()
     if precision == "fp16":
         module = module.half()
-    graphs = {spec.name: build_graph(spec) for spec in task.graphs(module, options)}
-    if precision == "int8":
-        graphs = {name: quantize_int8(graph) for name, graph in graphs.items()}
-    return graphs
+    return {spec.name: build_graph(spec) for spec in task.graphs(module, options)}

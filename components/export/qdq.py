@@ -20,6 +20,7 @@ from components.export.initializers import arrays, share_initializers, subgraphs
 LAYERS = ("Conv", "Gemm", "MatMul")
 PASSING = ("Concat", "Add", "AveragePool", "GlobalAveragePool")  # int8 where all that they read is
 SAME_RANGE = ("MaxPool", "Flatten")  # the same, and what they give has the scale of what they read
+SIXTEEN_BIT = "x86-64-avx2"  # the target whose sums of two products have 16 bits: `reduced_scale` is for it
 LARGEST = 127  # of a weight
 NOTHING = 1e-30  # weights this small are zeros, and what they are divided by should be no smaller
 STEPS = 255

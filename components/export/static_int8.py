@@ -19,10 +19,9 @@ from components.core.tolerance import Tolerance
 from components.evaluation.quality import judged, relative_loss
 from components.export.calibration import Watched, watch
 from components.export.compact import compact
-from components.export.int8 import SIXTEEN_BIT
 from components.export.int8_forms import with_int8_forms
 from components.export.learned_ranges import Learned, learned_ranges
-from components.export.qdq import layers, quantize_qdq
+from components.export.qdq import SIXTEEN_BIT, layers, quantize_qdq
 from components.export.saturation import HIGHEST, PairSums, pair_sums
 from components.export.sensitivity import LayerError, rank_layers
 from components.inference.predictor import predictor_class

@@ -92,10 +92,10 @@ class PipelineRun:
             return
         for run_id in left.values():
             client.set_terminated(run_id, "KILLED")
+        lock = self._root / "dvc.lock"
+        tags = {"modelpress.dvc_lock_sha256": sha256_file(lock)} if lock.is_file() else {}
         for recipe, (_, run_id) in parents.items():
-            lock = self._root / "dvc.lock"
-            if lock.is_file():
-                log_values(client, run_id, {}, tags={"modelpress.dvc_lock_sha256": sha256_file(lock)})
+            log_values(client, run_id, tags=tags)
             if recipe not in failed:  # after a failure the files on disk may be another run's
                 self._log_outcome(client, recipe, run_id)
             client.set_terminated(run_id, "FAILED" if recipe in failed else "FINISHED")

@@ -107,7 +107,7 @@ def bring_up_to_date(root: Path, recipe: str, params: Params, console: Console) 
         plan = read_plan(root, [f"train@{recipe}", *(f"compress@{parent}" for parent in sorted(parents))])
     if not any(stage.stale or stage.upstream_stale for stage in plan.values()):
         return
-    with only_flow(root), closing(StageHost(root)) as host:
+    with only_flow(root, "search"), closing(StageHost(root)) as host:
         for name in plan:
             if not is_stale(root, name):
                 continue
