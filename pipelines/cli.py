@@ -25,6 +25,15 @@ Recipes = Annotated[
     list[str] | None, typer.Argument(help="Recipes of params.yaml; its `default` without.", show_default=False)
 ]
 Recipe = Annotated[str, typer.Argument(help="A recipe of params.yaml.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Stages at a time, each with its share of the cores. Without: training and compression one at a time with "
+        "all cores, the other stages side by side.",
+        show_default=False,
+    ),
+]
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make a newly registered version the champion, if it passes the gate.")
 ]
@@ -38,7 +47,7 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change params.yaml first.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage, changed or not.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time; each gets its share of the cores.")] = 1,
+    jobs: Jobs = None,
     promote: Promote = False,
 ) -> None:
     """Bring recipes up to date: fetch, prepare, train, compress, export, evaluate, package, measure, select, report.
@@ -230,7 +239,7 @@ def _inputs(text: str | None, file: Path | None) -> list[str]:
 def schedule(
     recipe: Recipe,
     cron: Annotated[str, typer.Option(help="When, in cron's five fields, UTC.")],
-    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    jobs: Jobs = None,
     promote: Promote = False,
 ) -> None:
     """Run a recipe again and again from this machine, as a Prefect deployment, until Ctrl-C.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -64,9 +64,14 @@ def stage_time_left(expected: float | None, elapsed: float, share: float | None)
 
 
 def time_left(
-    depends_on: Mapping[str, Sequence[str]], remaining: Mapping[str, float | None], jobs: int
+    depends_on: Mapping[str, Sequence[str]],
+    remaining: Mapping[str, float | None],
+    jobs: int,
+    alone: Callable[[str], bool] = lambda name: False,
 ) -> TimeLeft | None:
     """Return the time left: the longest chain of remaining stages, or all of them shared by the jobs, if longer.
+
+    Stages that run alone are not shared.
 
     Args:
         depends_on: every stage's dependencies, in plan order.
@@ -78,7 +83,8 @@ def time_left(
     chain: dict[str, float] = {}
     for name, dependencies in depends_on.items():
         chain[name] = known.get(name, 0.0) + max((chain.get(other, 0.0) for other in dependencies), default=0.0)
-    return TimeLeft(max(max(chain.values()), sum(known.values()) / jobs), len(known) < len(remaining))
+    shared = sum(seconds / (1 if alone(name) else jobs) for name, seconds in known.items())
+    return TimeLeft(max(max(chain.values()), shared), len(known) < len(remaining))
 
 
 def spoken(seconds: float) -> str:

@@ -44,6 +44,8 @@ from pipelines.stage_host import StageHost, StageResult
 from pipelines.takeover import only_flow
 
 TAIL_LINES = 5  # of a failed stage, in its state's message
+USE_ALL_CORES = ("train", "compress")
+MOST_LIGHT_STAGES = 4  # side by side: each may hold a gigabyte
 
 
 class StageFailed(RuntimeError):
@@ -71,7 +73,7 @@ class PipelineFailed(RuntimeError):
 def pipeline(
     recipes: list[str] | None = None,
     targets: list[str] | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     force: bool = False,
     track: bool = True,
     promote: bool = False,
@@ -81,7 +83,8 @@ def pipeline(
     Args:
         recipes: names in params.yaml (its `default` when None).
         targets: DVC stages instead of whole recipes. Without recipes and targets: all stages.
-        jobs: stages at a time; above one, each gets its share of the cores.
+        jobs: stages at a time; above one, each gets its share of the cores. None: training and compression one at a
+            time with all cores, the other stages side by side, one a core.
         force: run every stage, changed or not.
         track: record executed stages in MLflow.
         promote: make a newly registered version the champion, if it passes the gate.
@@ -98,14 +101,14 @@ def pipeline(
             _mark_crashed(abandoned)
         forget_other_machine(root)
         plan = plan_of(root, targets or targets_of(chosen, params) or None, settled=not abandoned)
-        before = stage_order(root) if jobs > 1 else []
+        before = stage_order(root) if jobs != 1 else []
         walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track, promote=promote)
         try:
             outcomes = walk.go()
         finally:
             walk.host.close()
             try:
-                if jobs > 1:
+                if jobs != 1:
                     settle_order(root, before, plan)
             finally:
                 walk.close_records()  # which name dvc.lock's hash, so once it is as it stays
@@ -132,9 +135,12 @@ class _Walk:
 
     def __init__(
         self, root: Path, plan: Mapping[str, PlannedStage], params: Params, chosen: Sequence[str],
-        *, jobs: int, force: bool, track: bool, promote: bool,
+        *, jobs: int | None, force: bool, track: bool, promote: bool,
     ) -> None:  # fmt: skip
-        self.root, self.plan, self.params, self.jobs, self.force = root, dict(plan), params, jobs, force
+        self.root, self.plan, self.params, self.force = root, dict(plan), params, force
+        self.shares_cores = jobs is not None and jobs > 1
+        self.jobs = jobs or min(cores(), MOST_LIGHT_STAGES)
+        self.alone = ("measure",) if jobs else ("measure", *USE_ALL_CORES)  # families
         self.promote = promote
         self.view: RunView = current_view()
         self.host = StageHost(root)
@@ -148,12 +154,13 @@ class _Walk:
 
     def go(self) -> dict[str, str]:
         """Start what may start, wait for an end, repeat; return {step: final state's name}."""
-        self.view.begin(self.root, self.plan, self.jobs)
+        self.view.begin(self.root, self.plan, self.jobs, self._runs_alone)
         if self.force or any(stage.stale for stage in self.plan.values()):
             threading.Thread(target=self.host.warm_up, daemon=True).start()
         ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         futures: dict[str, Any] = {}
-        schedule = Schedule({name: stage.depends_on for name, stage in self.plan.items()}, self.jobs, alone=_measures)
+        depends_on = {name: stage.depends_on for name, stage in self.plan.items()}
+        schedule = Schedule(depends_on, self.jobs, alone=self._runs_alone)
         with _stopping_on_signals(self.host.stop):
             while not schedule.done:
                 for name in schedule.start():
@@ -253,8 +260,11 @@ class _Walk:
         limits = self.params.stages.timeout_s
         return limits.get(name) or limits.get(self.plan[name].family)
 
+    def _runs_alone(self, name: str) -> bool:
+        return self.plan[name].family in self.alone
+
     def _threads(self) -> dict[str, str]:
-        if self.jobs == 1:  # all cores, exactly as under `dvc repro`
+        if not self.shares_cores:  # exactly as under `dvc repro`
             return {}
         share = os.environ.get("MODELPRESS_THREADS") or str(max(1, cores() // self.jobs))
         return {"OMP_NUM_THREADS": share, "MODELPRESS_THREADS": share}
@@ -296,10 +306,6 @@ def forget_other_machine(root: Path) -> None:
             same = False
         if not same:
             described.unlink()
-
-
-def _measures(name: str) -> bool:
-    return name.partition("@")[0] == "measure"
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: State[Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -56,10 +56,13 @@ class RunView:
         self._depends_on: dict[str, tuple[str, ...]] = {}
         self._durations: Durations | None = None
         self._jobs = 1
+        self._alone: Callable[[str], bool] = lambda name: False
 
-    def begin(self, root: Path, plan: Mapping[str, PlannedStage], jobs: int) -> None:
-        """Learn the plan."""
-        self._durations, self._jobs = Durations(root), jobs
+    def begin(
+        self, root: Path, plan: Mapping[str, PlannedStage], jobs: int, alone: Callable[[str], bool] = lambda name: False
+    ) -> None:
+        """Learn the plan, how many stages run at a time, and which of them beside none."""
+        self._durations, self._jobs, self._alone = Durations(root), jobs, alone
         self._depends_on = {name: stage.depends_on for name, stage in plan.items()}
         self.stages = {name: StageView() for name in plan}
 
@@ -107,7 +110,8 @@ class RunView:
     def time_left(self) -> TimeLeft | None:
         """Return the run's time left, None where nothing is known."""
         names = [name for name, stage in self.stages.items() if stage.state not in FINAL]
-        return time_left(self._depends_on, {name: self.remaining_seconds(name) for name in names}, self._jobs)
+        remaining = {name: self.remaining_seconds(name) for name in names}
+        return time_left(self._depends_on, remaining, self._jobs, self._alone)
 
 
 class PlainView(RunView):

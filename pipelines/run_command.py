@@ -35,7 +35,7 @@ class RunOptions:
     """What the command line asks for."""
 
     recipes: Sequence[str]
-    jobs: int
+    jobs: int | None
     force: bool
     promote: bool
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from components.core.threads import cores
 from tests.flows.conftest import Repository
 
 pytestmark = pytest.mark.timeout(240)
@@ -41,6 +42,10 @@ def interval(path: Path) -> tuple[float, float]:
 
 def timed(name: str, seconds: float, deps: list[str] | None = None) -> dict[str, object]:
     return stage(f"(date +%s.%N; sleep {seconds}; date +%s.%N) > {name}", name, deps)
+
+
+def meet(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
 
 
 def test_flow_gives_the_same_dvc_lock_as_dvc_repro_and_caches_afterwards(
@@ -85,8 +90,18 @@ def test_flow_runs_independent_stages_together_and_a_measuring_stage_alone(repos
     assert run.code == 0, run.output
     times = {name: interval(repository.root / name) for name in (*stages, "measured")}
     assert max(start for start, _ in (times[name] for name in stages)) < min(times[name][1] for name in stages)
-    measured = times["measured"]
-    assert all(end <= measured[0] or start >= measured[1] for start, end in (times[name] for name in stages))
+    assert not any(meet(times["measured"], times[name]) for name in stages)
+
+
+def test_without_a_number_of_jobs_trainings_run_alone_and_light_stages_together(repository: Repository) -> None:
+    light = {name: timed(name, 1.0) for name in ("one", "two")}
+    trainings = {"foreach": ["a", "b"], "do": timed("${item}", 0.5)}
+    repository.write({"train": trainings, **light})
+    run = repository.flow("--jobs", "0")
+    assert run.code == 0, run.output
+    a, b, one, two = (interval(repository.root / name) for name in ("a", "b", "one", "two"))
+    assert not any(meet(*pair) for pair in ((a, b), (a, one), (a, two), (b, one), (b, two)))
+    assert meet(one, two) == (cores() > 1)
 
 
 def test_flow_skips_dependants_and_finishes_the_rest_when_a_stage_fails(repository: Repository) -> None:

@@ -51,5 +51,12 @@ def test_time_left_is_the_longest_chain_or_the_shared_work() -> None:
     assert time_left(graph, {"a": None}, jobs=1) is None
 
 
+def test_time_left_shares_out_nothing_that_runs_alone() -> None:
+    remaining = {"train@a": 10.0, "train@b": 20.0, "export": 6.0}
+    left = time_left({name: [] for name in remaining}, remaining, jobs=2, alone=lambda name: name.startswith("train"))
+    assert left is not None
+    assert left.seconds == 33
+
+
 def test_spoken_rounds_as_one_says_it() -> None:
     assert [spoken(seconds) for seconds in (4.4, 63, 200, 7000)] == ["4 s", "63 s", "3 min", "1 h 57 min"]
