@@ -59,7 +59,8 @@ def main() -> None:
     task = load_task(load_params().recipes[options.recipe].task)
     trained = load_model(task, Path("models") / options.recipe, Path("data/prepared") / options.recipe)
     result = {"recipe": options.recipe, "rounds": options.rounds, **compare(task, trained, options.rounds)}
-    write_json(options.out, {**result, "receptive_fields": receptive_fields(), "hardware": describe()})
+    fields = receptive_fields(trained.config.width, trained.config.skip)
+    write_json(options.out, {**result, "receptive_fields": fields, "hardware": describe()})
 
 
 def compare(task: Any, trained: TrainedModel, rounds: int) -> dict[str, Any]:
@@ -121,11 +122,11 @@ def _recomputed(session: Session, model: Any, code_T: np.ndarray, noise_1T: np.n
     return np.array(codes), time.perf_counter() - started
 
 
-def receptive_fields() -> list[dict[str, int]]:
-    """Return layers, receptive field in samples and weights of WaveNets of the recipe's width."""
+def receptive_fields(width: int, skip: int) -> list[dict[str, int]]:
+    """Return layers, receptive field in samples and weights of WaveNets of these channels."""
     found = []
     for cycles, layers in ((1, 4), (1, 6), (1, 8), (1, 10), (2, 10), (3, 10)):
-        stack = WaveNet(32, 64, dilation_cycles(cycles, layers))
+        stack = WaveNet(width, skip, dilation_cycles(cycles, layers))
         weights = sum(parameter.numel() for parameter in stack.parameters())
         found.append(
             {"layers": cycles * layers, "cycles": cycles, "samples": stack.receptive_field, "parameters": weights}

@@ -17,7 +17,10 @@ from components.core.files import write_json
 from components.core.task import load_task
 from components.inference import load_predictor
 
-RECIPES = ("digits-rnn", "digits-lstm", "digits-gru", "digits-bigru", "digits-wavenet")
+BUNDLES = {  # by the model's name: its recipe
+    **{n: n for n in ("digits-rnn", "digits-gru-dry", "digits-lstm", "digits-gru", "digits-bigru", "digits-wavenet")},
+    "digits-bigru-student": "digits-bigru",
+}
 SILENCES_S = (0, 0.25, 0.5, 1, 2, 4, 8)
 
 
@@ -27,20 +30,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/spoken_digits.json"))
     options = parser.parse_args()
     found = {}
-    for recipe in RECIPES:
-        if (Path("bundles") / recipe / f"{recipe}-fp32").is_dir():
-            found[recipe] = study(recipe)
-            print(recipe, found[recipe], flush=True)
+    for model, recipe in BUNDLES.items():
+        if (Path("bundles") / recipe / f"{model}-fp32").is_dir():
+            found[model] = study(model, recipe)
+            print(model, found[model], flush=True)
         else:
-            print(f"skipping {recipe}: `modelpress run {recipe}` makes its bundles", flush=True)
+            print(f"skipping {model}: `modelpress run {recipe}` makes its bundles", flush=True)
     write_json(options.out, {"silences_s": SILENCES_S, "recipes": found})
 
 
-def study(recipe: str) -> dict[str, Any]:
-    """Return a recipe's parameters, its accuracy at fp32 behind each silence, and at int8 behind none."""
+def study(model: str, recipe: str) -> dict[str, Any]:
+    """Return a model's parameters, its accuracy at fp32 behind each silence, and at int8 behind none."""
     task = load_task("sequence_classification")
     examples = task.dataset(Path("data/prepared") / recipe, "test")
-    fp32, int8 = (Bundle.load(Path("bundles") / recipe / f"{recipe}-{precision}") for precision in ("fp32", "int8"))
+    fp32, int8 = (Bundle.load(Path("bundles") / recipe / f"{model}-{precision}") for precision in ("fp32", "int8"))
     predictor = load_predictor(fp32)
     behind = [task.score(predictor, examples.with_silence(s))["accuracy"] for s in SILENCES_S]  # type: ignore[attr-defined]
     return {

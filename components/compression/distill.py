@@ -1,13 +1,14 @@
 """Distillation: a small student learns from the teacher's distributions, answers, features, or several of them.
 
 Logit distillation: Hinton et al. 2015. Sequence-level distillation: Kim and Rush 2016 (the student trains on what the
-teacher would answer, beside the references). Feature distillation: Romero et al. 2015.
+teacher would answer, beside the references). Feature distillation: Romero et al. 2015. A student may begin as the
+teacher without some of its layers (Sanh et al. 2019, Shleifer and Rush 2020): it then needs little training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,10 @@ class Distill(Config):
     """A student with the given changes to the teacher's model, fitted to the teacher."""
 
     model: dict[str, Any]
+    start: Literal["scratch", "teacher"] = Field(
+        "scratch",
+        description="teacher: weights of the teacher's name and shape are taken over; fewer layers: the first",
+    )
     sequence: dict[str, Any] | None = Field(None, description="the task's Options with which the teacher answers")
     logit: Logit | None = None
     feature: Feature | None = None
@@ -46,6 +51,8 @@ class Distill(Config):
         config = parse_config(context.task.Model, model.config.changed(self.model), "distill.model")
         torch.manual_seed(0)  # the student's first weights
         student = TrainedModel(config, context.task.build_model(config, context.root))
+        if self.start == "teacher":
+            take_over(model.module, student.module)
         data = with_answers(model, context, self.sequence)
         step, fitted = distilling_step(context.task, model, self.logit), student.module
         if self.feature is not None:
@@ -53,6 +60,23 @@ class Distill(Config):
             fitted = with_projection(student.module, model.module, self.feature, context)
         context.fit(fitted, step, data, self.train)
         return student
+
+
+def take_over(teacher: nn.Module, student: nn.Module) -> None:
+    """Give the student every weight of the teacher that has the name and the shape of its own.
+
+    Raises:
+        ConfigError: it is so of no matrix, so the student would begin from scratch.
+    """
+    theirs, own = dict(teacher.named_parameters()), dict(student.named_parameters())
+    shared = [name for name, weight in own.items() if name in theirs and theirs[name].shape == weight.shape]
+    if not any(own[name].dim() > 1 for name in shared):
+        raise ConfigError(["start: no matrix of the student has the teacher's shape; keep its width, or take scratch"])
+    with torch.no_grad():
+        for name in shared:
+            own[name].copy_(theirs[name])
+    taken, all_ = (sum(own[name].numel() for name in names) for names in (shared, own))
+    print(f"begins with {taken / all_:.0%} of its weights from the teacher", flush=True)
 
 
 def with_answers(teacher: TrainedModel, context: Context, options: Mapping[str, Any] | None) -> TaskDataset:

@@ -8,6 +8,7 @@ mean and deviation, over every window.
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,7 +25,7 @@ from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json
 from components.inference.number_tables import Table, parse_table
 
-DIGITS = 6  # behind the point: the files give six, or a float32 written out
+DIGITS = 6  # behind the point of what varies by 1 or more: the files give six, or a float32 written out
 SPLITS = ("train", "dev", "test")
 
 
@@ -61,20 +62,21 @@ def prepare_series(raw: Path, out: Path, split: Mapping[str, Any], framing: Fram
     rows = parse_config(Split, dict(split), where)
     table = _checked(read_series(raw), rows, where)
     train_TC = table.values[: rows.train]
+    deviation = _plain(np.maximum(train_TC.std(0), 1e-6))  # a constant channel is divided by something
     facts = {
         "channels": table.channels,
         "look_back": framing.look_back,
         "horizon": framing.horizon,
         "season": framing.season,
         "mean": _plain(train_TC.mean(0)),
-        "deviation": _plain(np.maximum(train_TC.std(0), 1e-6)),  # a constant channel is divided by something
+        "deviation": deviation,
     }
     write_json(out / "assets" / "series.json", facts)
     for name, (start, end) in zip(SPLITS, pairwise(np.cumsum([0, rows.train, rows.dev, rows.test])), strict=True):
         first = max(0, int(start) - framing.look_back)
         if end - first < framing.look_back + framing.horizon:
             raise ModelpressError(f"{where}.{name}: {end - start} rows hold no window; give it more rows")
-        np.save(out / f"{name}.npy", table.values[first:end].round(DIGITS))
+        np.save(out / f"{name}.npy", _rounded(table.values[first:end], deviation))
     return {**{name: getattr(rows, name) for name in SPLITS}, "channels": table.channels}
 
 
@@ -198,6 +200,12 @@ def read_facts(root: Path) -> dict[str, Any]:
     """Return what prepare_series wrote about the series."""
     facts: dict[str, Any] = read_json(root / "assets" / "series.json")
     return facts
+
+
+def _rounded(values_TC: np.ndarray, deviation_C: Sequence[float]) -> np.ndarray:
+    """Return values to as many digits as there are; a channel that varies by little keeps more behind the point."""
+    places = [max(DIGITS, DIGITS - math.floor(math.log10(deviation))) for deviation in deviation_C]
+    return np.stack([column.round(count) for column, count in zip(values_TC.T, places, strict=True)], 1)
 
 
 def _plain(values_C: np.ndarray) -> list[float]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.files import write_text
+from components.core.files import write_bytes, write_text
 from components.core.params import Budget
 from components.evaluation.charts.curves import STYLE as CURVES_STYLE
 from components.evaluation.charts.curves import curve_charts
@@ -33,7 +33,7 @@ def write_report(
     out: Path,
     pictures: Sequence[Picture] = (),
 ) -> None:
-    """Write `out/index.html` and `out/frontier.svg`.
+    """Write `out/index.html`, `out/frontier.svg` and the pictures' own files.
 
     selection: the content of metrics/<recipe>/selection.json.
     curves: rows by step (`step`, then any numeric columns) for each model.
@@ -42,6 +42,8 @@ def write_report(
     pictures: what this task shows beside (components/evaluation/pictures).
     """
     write_text(out / "frontier.svg", standalone(frontier_chart(selection, 920, 460)))
+    for name, content in (item for shown in pictures for item in shown.files.items()):
+        write_bytes(out / name, content)
     write_text(out / "index.html", _page(recipe, selection, curves, examples, lineage, pictures))
 
 
@@ -74,6 +76,7 @@ def _page(
         models=[{"name": name, "charts": _marked(curve_charts(rows))} for name, rows in curves.items()],
         **_example_view(examples, selection),
         pictures=[{"title": p.title, "caption": p.caption, "body": Markup(p.body)} for p in pictures],
+        several_protocols=_several_protocols(selection, chosen),
         lineage=_groups(lineage),
         hardware=selection["hardware"],
     )
@@ -82,6 +85,13 @@ def _page(
 def _chosen(selection: Row) -> Row:
     row: Row = next(row for row in selection["variants"] if row["variant"] == selection["selected"])
     return row
+
+
+def _several_protocols(selection: Row, chosen: Row) -> bool:
+    """Return whether the teacher has the metric under several protocols, all named "<metric>_<protocol>"."""
+    metric = str(chosen["metric"]).partition("_")[0]
+    names: set[str] = {name for values in (selection["teacher_quality"] or {}).values() for name in values}
+    return sum(name.partition("_")[0] == metric for name in names) > 1
 
 
 def _baseline(selection: Row) -> Row | None:

@@ -87,7 +87,11 @@ class WordEmbeddingPredictor(Predictor):
         terms = re.findall(rf"([+-]?)\s*({WORD})", text)
         if len(terms) > MOST_WORDS:
             raise ModelpressError(f"{text[:60]!r}...: {len(terms)} words; give at most {MOST_WORDS}")
-        return [(self._known(word), -1.0 if sign == "-" else 1.0) for sign, word in terms]
+        question = [(self._known(word), -1.0 if sign == "-" else 1.0) for sign, word in terms]
+        numbers, weights = zip(*question, strict=True)
+        if not np.bincount(numbers, weights).any():
+            raise ModelpressError(f"{text[:60]!r}: its words cancel out, and nothing is near nothing; change one")
+        return question
 
     def _known(self, word: str) -> int:
         word = word.lower().replace("’", "'")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import count as count_up
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from components.core.config import Config, parse_config
@@ -29,14 +29,20 @@ from components.models.simple_rnn import Activation, Init, SimpleRNN
 
 
 class SplitConfig(Config):
-    """datasets.<name>.split: how many pairs, of how many bits a sum; test may be of longer numbers than train."""
+    """datasets.<name>.split: how many pairs, of how many bits a sum; dev and test may be longer than train."""
 
-    bits: int = Field(8, ge=4, le=12)
-    test_bits: int | None = Field(None, ge=4, le=64, description="as bits where not given")
+    bits: int = Field(8, ge=4, le=12, description="of a sum; its two numbers have one less")
+    test_bits: int | None = Field(None, ge=5, le=65, description="of a sum of dev and test, more than bits; or as bits")
     train: int = Field(gt=0, description="examples; a pair may come twice")
     dev: int = Field(gt=0)
     test: int = Field(gt=0)
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _longer(self) -> Self:
+        if self.test_bits is not None and self.test_bits <= self.bits:
+            raise ValueError(f"test_bits: {self.test_bits} is no more than bits ({self.bits}); leave it out")
+        return self
 
 
 class DataConfig(Config):
@@ -145,20 +151,19 @@ class BinaryAddition(Task):
         config = parse_config(SplitConfig, dict(split), f"datasets.{raw.name}.split")
         rng = np.random.default_rng(config.seed)
         half = 1 << (config.bits - 1)  # numbers below it, so that a sum has no more bits
-        test_bits = config.test_bits or config.bits
-        count = config.dev + (config.test if test_bits == config.bits else 0)
+        count = 0 if config.test_bits else config.dev + config.test
         if 2 * count > half * half:  # beyond it, most of what is drawn for train would have to be left out
             where, most = f"datasets.{raw.name}.split", half * half // 2
             raise ModelpressError(f"{where}: {count:,} pairs for dev and test, at most {most:,}; ask for fewer")
         held_out = _distinct(rng, half, count)
-        taken = set(map(tuple, held_out.tolist()))
-        drawn = (pair for _ in count_up() for pair in rng.integers(0, half, (2 * config.train + 64, 2)).tolist())
-        train = np.array([*islice((pair for pair in drawn if tuple(pair) not in taken), config.train)])
-        longer = rng.integers(0, 1 << (test_bits - 1), (config.test, 2), dtype=np.uint64)
+        train = _drawn(rng, half, config.train, besides=held_out)
+        if config.test_bits:
+            held_out = _drawn(rng, 1 << (config.test_bits - 1), config.dev + config.test, besides=train)
+        longest = config.test_bits or config.bits
         parts = {
             "train": (train, config.bits),
-            "dev": (held_out[: config.dev], config.bits),
-            "test": (held_out[config.dev :] if test_bits == config.bits else longer, test_bits),
+            "dev": (held_out[: config.dev], longest),
+            "test": (held_out[config.dev :], longest),
         }
         write_text(out / "assets" / "bits.txt", f"{config.bits}\n")  # what a model of this data was taught
         for name, (pairs, bits) in parts.items():
@@ -245,6 +250,13 @@ def _distinct(rng: np.random.Generator, half: int, count: int) -> np.ndarray:
     """Return `count` pairs, no two of them the same, each number below `half`."""
     drawn = rng.choice(half * half, count, replace=False)
     return np.stack([drawn // half, drawn % half], 1)
+
+
+def _drawn(rng: np.random.Generator, below: int, count: int, besides: np.ndarray) -> np.ndarray:
+    """Return `count` pairs of numbers below `below`, none of them among `besides`."""
+    taken = set(map(tuple, besides.tolist()))
+    pairs = (p for _ in count_up() for p in rng.integers(0, below, (2 * count + 64, 2), dtype=np.uint64).tolist())
+    return np.array([*islice((pair for pair in pairs if tuple(pair) not in taken), count)], np.uint64)
 
 
 TASK = BinaryAddition()

@@ -195,7 +195,8 @@ def hide(words_BL: Tensor, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
 def _rank_correlations(table_VW: Tensor, examples: Passages) -> dict[str, float]:
     """Return, of each set of rated pairs, 100 times Spearman's correlation of ratings and cosines of the embeddings.
 
-    Only pairs of known words count; a set with fewer than three is left out.
+    Only pairs of known words count, `<set>_pairs` of them; a set with fewer than three is left out. The models of
+    word_embedding know more words, so that they are asked for rarer ones too.
     """
     from scipy.stats import spearmanr
 
@@ -208,6 +209,7 @@ def _rank_correlations(table_VW: Tensor, examples: Passages) -> dict[str, float]
             firsts, seconds, ratings = map(list, zip(*known, strict=True))
             cosines = (unit_VW[firsts] * unit_VW[seconds]).sum(-1)
             found[name] = 100 * float(spearmanr(ratings, cosines.tolist()).statistic)
+            found[f"{name}_pairs"] = float(len(known))
     return found
 
 

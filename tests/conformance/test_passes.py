@@ -59,7 +59,7 @@ def refusal(task: Task, model: TrainedModel, kind: str) -> str:
 Claim = Callable[[TrainedModel, TrainedModel], bool]  # of a model and what a pass made of it
 CLAIMS: dict[str, tuple[Callable[[TrainedModel], dict[str, Any]], Claim]] = {
     "distill": (
-        lambda model: {"model": {}, "logit": {"temperature": 2.0}},
+        lambda model: {"model": {}, "start": "teacher", "logit": {"temperature": 2.0}},
         lambda model, made: made.parameters() == model.parameters(),
     ),
     "prune": (

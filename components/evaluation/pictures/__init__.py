@@ -7,18 +7,23 @@ split, teacher: the recipe's own TrainedModel, for what no exported graph shows.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A titled figure: `body` is HTML or SVG that needs nothing from elsewhere and takes the page's colours."""
+    """A titled figure: `body` is HTML or SVG that needs nothing from elsewhere and takes the page's colours.
+
+    files: what of it is worth a file of its own beside the page (and so in MLflow), by name.
+    """
 
     title: str
     caption: str
     body: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def has_pictures(task: str) -> bool:

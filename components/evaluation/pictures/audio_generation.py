@@ -11,6 +11,7 @@ import numpy as np
 from components.evaluation.charts.axes import Scale, grid, picture, polyline, text
 from components.evaluation.charts.spectrogram import spectrogram_url
 from components.evaluation.pictures import Picture
+from components.inference.data_urls import data_url_bytes
 from components.inference.mu_law import CODES, decode
 from components.inference.wav import open_sound, wav_url
 
@@ -25,19 +26,21 @@ def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     wishes = [f"{examples.names()[row]} {SECONDS:g} s" for row in rows]
     drawn = predictor.predict(wishes)
     pairs = [_pair(examples, row, answer) for row, answer in zip(rows, drawn, strict=True)]
+    files = {k: v for row, answer in zip(rows, drawn, strict=True) for k, v in _files(examples, row, answer).items()}
     return [
         Picture(
             "What it says",
             f"Left a person, a recording it never heard; right the chosen variant, {SECONDS:g} s drawn sample by "
             f"sample. A guess from single samples costs {_single_sample_bits(examples):.2f} bits a sample.",
             "\n".join(pairs),
+            files,
         ),
         Picture(
             "How far back it hears",
-            f"Samples an output depends on, by the number of layers, {_layer_parameters(teacher):,} parameters each. "
-            "Dilations that double reach as far with a few layers as plain convolutions do with thousands; a cycle "
-            "begins again at 1.",
-            receptive_chart(teacher.module.wavenet.dilations),
+            "Samples an output depends on, by the parameters of the layers up to it: layers of "
+            f"{_layer_parameters(teacher):,} parameters each. Dilations that double reach as far with a few layers as "
+            "plain convolutions do with thousands; a cycle begins again at 1.",
+            receptive_chart(teacher.module.wavenet.dilations, _layer_parameters(teacher)),
         ),
     ]
 
@@ -59,6 +62,20 @@ def _pair(examples: Any, row: int, answer: str) -> str:
     )
 
 
+def _files(examples: Any, row: int, answer: str) -> dict[str, bytes]:
+    """Return the recorded and the drawn sound as WAV, and both spectrograms as PNG, by file name."""
+    word, speaker, _ = examples.who[row]
+    recorded_T = decode(examples.codes[row])
+    sounds = {"recorded": (recorded_T, wav_url(recorded_T, examples.rate)),
+              "drawn": (open_sound(answer, examples.rate), answer)}  # fmt: skip
+    files = {}
+    for kind, (samples_T, url) in sounds.items():
+        name = f"{examples.words[word]}-{examples.speakers[speaker]}-{kind}"
+        files[f"{name}.wav"] = data_url_bytes(url, "audio/wav")
+        files[f"{name}.png"] = data_url_bytes(spectrogram_url(samples_T), "image/png")
+    return files
+
+
 def _figure(samples_T: np.ndarray, source: str, caption: str) -> str:
     return (
         f'<figure class="sound"><img src="{spectrogram_url(samples_T)}" alt="spectrogram">'
@@ -74,22 +91,28 @@ def _single_sample_bits(examples: Any) -> float:
 
 
 def _layer_parameters(teacher: Any) -> int:
-    return sum(parameter.numel() for parameter in teacher.module.wavenet.layers[0].parameters())
+    """Return a layer's parameters, its share of those that bring the condition in."""
+    wavenet = teacher.module.wavenet
+    condition = 0 if wavenet.condition is None else wavenet.condition.weight.numel() // len(wavenet.layers)
+    return int(condition + sum(parameter.numel() for parameter in wavenet.layers[0].parameters()))
 
 
-def receptive_chart(dilations: Sequence[int]) -> str:
-    """Return receptive fields by layers as SVG: those of plain convolutions, and of a model's dilations."""
+def receptive_chart(dilations: Sequence[int], parameters: int) -> str:
+    """Return receptive fields by parameters as SVG: those of plain convolutions, and of a model's dilations.
+
+    parameters: of one layer.
+    """
     most = len(dilations)
-    plain: list[tuple[float, float]] = [(layers, 1 + layers) for layers in range(1, most + 1)]
-    doubled: list[tuple[float, float]] = [(n, 1 + sum(dilations[:n])) for n in range(1, most + 1)]
+    plain: list[tuple[float, float]] = [(n * parameters, 1 + n) for n in range(1, most + 1)]
+    doubled: list[tuple[float, float]] = [(n * parameters, 1 + sum(dilations[:n])) for n in range(1, most + 1)]
     reach = doubled[-1][1]
-    x = Scale(0, most + 1, 56, WIDTH - 24)
+    x = Scale(0, (most + 1) * parameters, 56, WIDTH - 24)
     y = Scale(1, reach * 2, HEIGHT - 48, 16, logarithmic=True)
     marks = grid(x, y, x.ticks(6), y.ticks(5))
     for points, kind, name in ((doubled, "s1", "dilated"), (plain, "s0", "plain")):
         marks += _line(points, kind, name, x, y)
-    marks.append(text(WIDTH - 24, HEIGHT - 8, "layers →", "name", "end"))
-    return picture(WIDTH, HEIGHT, marks, "receptive field in samples by layers")
+    marks.append(text(WIDTH - 24, HEIGHT - 8, "parameters →", "name", "end"))
+    return picture(WIDTH, HEIGHT, marks, "receptive field in samples by parameters")
 
 
 def _line(points: Sequence[tuple[float, float]], kind: str, name: str, x: Scale, y: Scale) -> list[str]:

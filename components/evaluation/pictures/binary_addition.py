@@ -17,9 +17,10 @@ SHOWN = 8
 def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     """Return accuracy by place and by the longest carry, and sums with their bits, on these examples."""
     answers = [int(text) for text in predictor.predict(examples.inputs())]
-    said_BT, sum_BT = (_bits(numbers, examples.bits) for numbers in (answers, [a + b for a, b in examples.pairs]))
+    sums = [a + b for a, b in examples.pairs]
+    said_BT, sum_BT = (_bits(numbers, examples.bits) for numbers in (answers, sums))
     right_BT = said_BT == sum_BT
-    exact_B = right_BT.all(1)
+    exact_B = np.equal(answers, sums)  # a wrong answer may be longer than the bits shown
     carries = [longest_carry(a, b) for a, b in examples.pairs]
     by_carry: dict[int, list[bool]] = defaultdict(list)
     for carry, exact in zip(carries, exact_B, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.compression.distill import Logit, distilling_step, with_answers
+from components.compression.distill import Logit, distilling_step, take_over, with_answers
 from components.core.config import parse_config
 from components.core.errors import ConfigError
 from components.core.task import TrainedModel
@@ -70,6 +71,20 @@ def test_dev_loss_is_the_tasks_own(prepared: Path) -> None:
     student.module.eval()
     step = distilling_step(TASK, model(prepared, 1), Logit(alpha=1.0))
     assert step(student.module, batch).loss == TASK.step(student.module, batch).loss
+
+
+def test_a_student_begins_with_the_weights_that_have_its_shapes() -> None:
+    def stack(*widths: int) -> torch.nn.Sequential:
+        return torch.nn.Sequential(*(torch.nn.Linear(a, b) for a, b in itertools.pairwise(widths)))
+
+    teacher, student = stack(3, 4, 5, 6), stack(3, 4, 7)
+    before = student[1].weight.clone()
+    take_over(teacher, student)
+    assert torch.equal(student[0].weight, teacher[0].weight)
+    assert student[0].weight.data_ptr() != teacher[0].weight.data_ptr()
+    assert torch.equal(student[1].weight, before)
+    with pytest.raises(ConfigError, match="no matrix of the student"):
+        take_over(teacher, stack(2, 4))
 
 
 class Taught(Sums):

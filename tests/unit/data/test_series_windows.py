@@ -46,6 +46,13 @@ def test_judged_windows_forecast_their_own_split_and_look_back_into_the_one_befo
     assert train.future[-1, -1, 0] == 29
 
 
+def test_a_channel_of_small_numbers_keeps_its_digits(tmp_path: Path) -> None:
+    rows = counting()
+    rows[:, 1] *= 1e-9
+    windows = SeriesWindows.load(prepared(tmp_path, rows), "train")
+    np.testing.assert_allclose(windows.past[0, :, 1], rows[:6, 1], rtol=1e-4)
+
+
 def test_scale_is_learnt_from_the_training_rows_alone(tmp_path: Path) -> None:
     changed = counting()
     changed[30:] *= 1000

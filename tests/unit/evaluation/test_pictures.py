@@ -160,6 +160,14 @@ def test_what_is_said_stands_beside_what_people_said() -> None:
     assert re.findall(r"<figcaption>(.*?), (.*?), (?:<b>)?(\w+)", said.body) == [
         ("no", "ann", "recorded"), ("no", "ann", "drawn"), ("yes", "bob", "recorded"), ("yes", "bob", "drawn"),
     ]  # fmt: skip
+    assert sorted(said.files) == [
+        f"{who}-{kind}.{end}"
+        for who in ("no-ann", "yes-bob")
+        for kind in ("drawn", "recorded")
+        for end in ("png", "wav")
+    ]
+    assert said.files["no-ann-drawn.wav"][:4] == b"RIFF"
+    assert said.files["no-ann-recorded.png"][1:4] == b"PNG"
     assert "costs 2.00 bits" in said.caption
     assert "dilated: 15" in field.body
     assert "plain: 7" in field.body

@@ -13,6 +13,7 @@ from components.core.params import Budget
 from components.evaluation.charts.axes import Scale
 from components.evaluation.charts.curves import curve_charts
 from components.evaluation.charts.frontier import frontier_chart, short_names
+from components.evaluation.pictures import Picture
 from components.evaluation.report import write_report
 from components.evaluation.selection import select
 from tests.unit.evaluation.made_up import latency, variant
@@ -114,6 +115,20 @@ def test_page_is_written_when_optional_parts_are_missing(tmp_path: Path) -> None
     page = write(tmp_path, selection=selection(teacher_quality={}), curves={}, examples=[], lineage={})
     assert "Side by side" not in page
     assert "protocol by protocol" not in page
+
+
+def test_baselines_beside_the_metric_are_not_called_protocols(tmp_path: Path) -> None:
+    assert "protocol by protocol" in write(tmp_path / "bleu")
+    for row in (mse := selection())["variants"]:
+        row["metric"], row["quality"] = "mse", {"dev": {"mse": 0.4}, "test": {"mse": 0.4}}
+    page = write(tmp_path / "mse", selection={**mse, "teacher_quality": {"dev": {"mse": 0.3, "persistence_mse": 0.9}}})
+    assert "The teacher&#39;s figures" in page
+    assert "protocol" not in page
+
+
+def test_files_of_pictures_stand_beside_the_page(tmp_path: Path) -> None:
+    write(tmp_path, pictures=[Picture("Sounds", "said", "<p>x</p>", {"no.wav": b"RIFF"})])
+    assert (tmp_path / "no.wav").read_bytes() == b"RIFF"
 
 
 def test_page_is_written_when_answers_are_not_text(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def test_what_is_no_question_is_refused_with_an_example(predictor: WordEmbedding
         predictor.predict([text])
 
 
+@pytest.mark.parametrize("text", ["king - king", "king - man + man - king"])
+def test_words_that_cancel_out_are_refused(predictor: WordEmbeddingPredictor, text: str) -> None:
+    with pytest.raises(ModelpressError, match="cancel out"):
+        predictor.predict([text])
+    assert predictor.predict(["king - king + man"])[0]["nearest"]
+
+
 @pytest.mark.parametrize("text", [f"{' ' * 16_000}1", f"king{' ' * 16_000}- man +{' ' * 16_000}woman"])
 def test_many_blanks_hold_nobody_up(predictor: WordEmbeddingPredictor, text: str) -> None:
     started = time.process_time()

@@ -54,12 +54,24 @@ def test_held_out_pairs_never_occur_in_train(tmp_path: Path) -> None:
 
 
 def test_test_split_has_its_own_number_of_bits_when_one_is_given(tmp_path: Path) -> None:
-    TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "test_bits": 64}, TASK.Data())
-    test = TASK.dataset(tmp_path, "test")
+    TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "test_bits": 65}, TASK.Data())
+    dev, test = TASK.dataset(tmp_path, "dev"), TASK.dataset(tmp_path, "test")
     bits, sums = test.collate(list(test.pairs))
-    assert bits.shape == (60, 64, 2)
+    assert (bits.shape, dev.bits) == ((60, 65, 2), 65)
     assert [str(number_of(row.astype(np.uint8))) for row in sums.numpy()] == test.references()
-    assert max(max(pair) for pair in test.pairs).bit_length() > 60
+    assert {max(max(pair) for pair in part.pairs).bit_length() for part in (dev, test)} == {64}
+
+
+def test_longer_pairs_that_train_has_too_are_left_out(tmp_path: Path) -> None:
+    TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "bits": 4, "test_bits": 5, "train": 100}, TASK.Data())
+    seen, *held_out = (set(TASK.dataset(tmp_path, name).pairs) for name in ("train", "dev", "test"))
+    assert not any(seen & pairs for pairs in held_out)
+
+
+@pytest.mark.parametrize("test_bits", [4, 8])
+def test_bits_of_test_that_are_no_more_than_those_of_train_are_refused(tmp_path: Path, test_bits: int) -> None:
+    with pytest.raises(ModelpressError, match="test_bits"):
+        TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "test_bits": test_bits}, TASK.Data())
 
 
 def test_output_slope_is_the_squared_error_with_the_slope_taken_at_the_output() -> None:
