@@ -46,7 +46,8 @@ def keep_recipe(recipe: str, commit: str, busy: bool = False) -> None:
     """
     from components.core.files import write_json
 
-    folder, durations = Path("metrics") / recipe, read_json(Path(".modelpress/durations.json"))
+    folder, noted = Path("metrics") / recipe, Path(".modelpress/durations.json")  # `dvc repro` alone notes none
+    durations = read_json(noted) if noted.is_file() else {}
     models = {path.stem: read_json(path) for path in sorted((folder / "models").glob("*.json"))}
     selection = read_json(folder / "selection.json") if (folder / "selection.json").is_file() else None
     write_json(

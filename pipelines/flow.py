@@ -26,7 +26,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.core.errors import ModelpressError
 from components.core.files import read_json
 from components.core.params import Params, load_params
-from components.core.threads import cores
+from components.core.threads import cores, threads
 from components.tracking.registration import (
     is_judged,
     is_registered,
@@ -35,7 +35,7 @@ from components.tracking.registration import (
     registered_version,
 )
 from pipelines.dag import PlannedStage, is_stale, recipe_of, targets_of
-from pipelines.lock_order import settle_order, stage_order
+from pipelines.lock_order import is_unsettled, note_order, settle_order
 from pipelines.plan_ahead import plan_of
 from pipelines.progress import RunView, current_view
 from pipelines.recording import Recorder
@@ -84,7 +84,7 @@ def pipeline(
         recipes: names in params.yaml (its `default` when None).
         targets: DVC stages instead of whole recipes. Without recipes and targets: all stages.
         jobs: stages at a time; above one, each gets its share of the cores. None: training and compression one at a
-            time with all cores, the other stages side by side, one a core.
+            time with all cores, the other stages side by side, one a core and at most four.
         force: run every stage, changed or not.
         track: record executed stages in MLflow.
         promote: make a newly registered version the champion, if it passes the gate.
@@ -101,14 +101,15 @@ def pipeline(
             _mark_crashed(abandoned)
         forget_other_machine(root)
         plan = plan_of(root, targets or targets_of(chosen, params) or None, settled=not abandoned)
-        before = stage_order(root) if jobs != 1 else []
+        work = force or any(stage.stale for stage in plan.values()) or is_unsettled(root)
+        before = note_order(root) if work else []
         walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track, promote=promote)
         try:
             outcomes = walk.go()
         finally:
             walk.host.close()
             try:
-                if jobs != 1:
+                if work:
                     settle_order(root, before, plan)
             finally:
                 walk.close_records()  # which name dvc.lock's hash, so once it is as it stays
@@ -139,7 +140,7 @@ class _Walk:
     ) -> None:  # fmt: skip
         self.root, self.plan, self.params, self.force = root, dict(plan), params, force
         self.shares_cores = jobs is not None and jobs > 1
-        self.jobs = jobs or min(cores(), MOST_LIGHT_STAGES)
+        self.jobs = jobs or min(threads(), MOST_LIGHT_STAGES)
         self.alone = ("measure",) if jobs else ("measure", *USE_ALL_CORES)  # families
         self.promote = promote
         self.view: RunView = current_view()
@@ -261,7 +262,8 @@ class _Walk:
         return limits.get(name) or limits.get(self.plan[name].family)
 
     def _runs_alone(self, name: str) -> bool:
-        return self.plan[name].family in self.alone
+        stage = self.plan[name]  # one that ends as Cached keeps nobody waiting
+        return stage.family in self.alone and (self.force or stage.stale or stage.upstream_stale)
 
     def _threads(self) -> dict[str, str]:
         if not self.shares_cores:  # exactly as under `dvc repro`

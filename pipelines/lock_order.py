@@ -1,11 +1,14 @@
-"""dvc.lock in the order `dvc repro` gives it, however parallel stages finished: the same work, the same file."""
+"""dvc.lock in the order `dvc repro` gives it, however parallel stages finished: the same work, the same file.
+
+The order before a run is noted in a file until the run has settled: one that is killed leaves it to the next.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from components.core.files import write_text
+from components.core.files import read_json, write_json, write_text
 from pipelines.dvc_access import locked_repo
 
 
@@ -17,8 +20,29 @@ def stage_order(root: Path) -> list[str]:
     return list(load_yaml(path).get("stages", {})) if path.exists() else []
 
 
+def is_unsettled(root: Path) -> bool:
+    """Return whether a run was killed before it had put dvc.lock in order."""
+    return _note(root).is_file()
+
+
+def note_order(root: Path) -> list[str]:
+    """Return and note the stages of dvc.lock in the order they had before this run, and killed ones before it."""
+    before = read_json(_note(root)) if is_unsettled(root) else stage_order(root)
+    write_json(_note(root), before)
+    return list(before)
+
+
 def settle_order(root: Path, before: Iterable[str], plan: Iterable[str]) -> None:
     """Put the stages that were not in dvc.lock `before` after those that were, in plan order, as `dvc repro` would."""
+    _reorder(root, before, plan)
+    _note(root).unlink(missing_ok=True)
+
+
+def _note(root: Path) -> Path:
+    return root / ".modelpress" / "lock_order.json"
+
+
+def _reorder(root: Path, before: Iterable[str], plan: Iterable[str]) -> None:
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
     path = root / "dvc.lock"

@@ -1,4 +1,4 @@
-"""When a stage may start: after its dependencies, at most so many at once, and a measuring stage alone."""
+"""When a stage may start: after its dependencies, at most so many at once, and some alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Schedule:
     """Decides what may start now; it neither starts nor waits for anything.
 
     A stage that runs alone waits until nothing else runs, and nothing else starts meanwhile: timings taken beside
-    other work would be timings of that work.
+    other work would be timings of that work, and a training that has all cores is slowed by whatever shares them.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ def take_over(teacher: nn.Module, student: nn.Module) -> None:
     Raises:
         ConfigError: it is so of no matrix, so the student would begin from scratch.
     """
-    theirs, own = dict(teacher.named_parameters()), dict(student.named_parameters())
+    theirs, own = teacher.state_dict(), student.state_dict()  # a norm's statistics too
     shared = [name for name, weight in own.items() if name in theirs and theirs[name].shape == weight.shape]
     if not any(own[name].dim() > 1 for name in shared):
         raise ConfigError(["start: no matrix of the student has the teacher's shape; keep its width, or take scratch"])

@@ -88,8 +88,7 @@ class WordEmbeddingPredictor(Predictor):
         if len(terms) > MOST_WORDS:
             raise ModelpressError(f"{text[:60]!r}...: {len(terms)} words; give at most {MOST_WORDS}")
         question = [(self._known(word), -1.0 if sign == "-" else 1.0) for sign, word in terms]
-        numbers, weights = zip(*question, strict=True)
-        if not np.bincount(numbers, weights).any():
+        if not any(sum(weight for other, weight in question if other == word) for word, _ in question):
             raise ModelpressError(f"{text[:60]!r}: its words cancel out, and nothing is near nothing; change one")
         return question
 

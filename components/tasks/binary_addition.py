@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count as count_up
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -151,15 +149,17 @@ class BinaryAddition(Task):
         config = parse_config(SplitConfig, dict(split), f"datasets.{raw.name}.split")
         rng = np.random.default_rng(config.seed)
         half = 1 << (config.bits - 1)  # numbers below it, so that a sum has no more bits
-        count = 0 if config.test_bits else config.dev + config.test
-        if 2 * count > half * half:  # beyond it, most of what is drawn for train would have to be left out
-            where, most = f"datasets.{raw.name}.split", half * half // 2
+        longest, count = config.test_bits or config.bits, config.dev + config.test
+        possible = 1 << 2 * (longest - 1)
+        if 2 * count > possible:  # beyond it, most of what is drawn would have to be left out
+            where, most = f"datasets.{raw.name}.split", possible // 2
             raise ModelpressError(f"{where}: {count:,} pairs for dev and test, at most {most:,}; ask for fewer")
-        held_out = _distinct(rng, half, count)
-        train = _drawn(rng, half, config.train, besides=held_out)
         if config.test_bits:
-            held_out = _drawn(rng, 1 << (config.test_bits - 1), config.dev + config.test, besides=train)
-        longest = config.test_bits or config.bits
+            train = rng.integers(0, half, (config.train, 2), dtype=np.uint64)
+            held_out = _drawn(rng, 1 << (longest - 1), count, besides=train, twice=False)
+        else:
+            held_out = _distinct(rng, half, count)
+            train = _drawn(rng, half, config.train, besides=held_out, twice=True)
         parts = {
             "train": (train, config.bits),
             "dev": (held_out[: config.dev], longest),
@@ -252,11 +252,17 @@ def _distinct(rng: np.random.Generator, half: int, count: int) -> np.ndarray:
     return np.stack([drawn // half, drawn % half], 1)
 
 
-def _drawn(rng: np.random.Generator, below: int, count: int, besides: np.ndarray) -> np.ndarray:
-    """Return `count` pairs of numbers below `below`, none of them among `besides`."""
+def _drawn(rng: np.random.Generator, below: int, count: int, besides: np.ndarray, twice: bool) -> np.ndarray:
+    """Return `count` pairs of numbers below `below`, none of them among `besides`; `twice`: one may come again."""
     taken = set(map(tuple, besides.tolist()))
-    pairs = (p for _ in count_up() for p in rng.integers(0, below, (2 * count + 64, 2), dtype=np.uint64).tolist())
-    return np.array([*islice((pair for pair in pairs if tuple(pair) not in taken), count)], np.uint64)
+    pairs: list[tuple[int, int]] = []
+    while len(pairs) < count:
+        for pair in map(tuple, rng.integers(0, below, (2 * count + 64, 2), dtype=np.uint64).tolist()):
+            if pair not in taken:
+                pairs.append(pair)
+                if not twice:
+                    taken.add(pair)
+    return np.array(pairs[:count], np.uint64)
 
 
 TASK = BinaryAddition()

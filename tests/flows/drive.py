@@ -13,7 +13,7 @@ from pipelines.run_command import connect_prefect
 def main() -> int:
     """Return 0 when all stages are up to date, 1 when one failed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--jobs", type=lambda text: int(text) or None, default=1, help="0: as the flow thinks fit")
+    parser.add_argument("--jobs", type=int)
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args()
     connect_prefect(Path.cwd())

@@ -20,7 +20,7 @@ def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     sums = [a + b for a, b in examples.pairs]
     said_BT, sum_BT = (_bits(numbers, examples.bits) for numbers in (answers, sums))
     right_BT = said_BT == sum_BT
-    exact_B = np.equal(answers, sums)  # a wrong answer may be longer than the bits shown
+    exact_B = np.array([*map(int.__eq__, answers, sums)])  # a wrong answer may be longer than the bits shown
     carries = [longest_carry(a, b) for a, b in examples.pairs]
     by_carry: dict[int, list[bool]] = defaultdict(list)
     for carry, exact in zip(carries, exact_B, strict=True):

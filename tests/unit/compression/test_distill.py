@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.compression.distill import Logit, distilling_step, take_over, with_answers
+from components.compression.distill import Distill, Logit, distilling_step, take_over, with_answers
 from components.core.config import parse_config
 from components.core.errors import ConfigError
 from components.core.task import TrainedModel
@@ -78,13 +78,27 @@ def test_a_student_begins_with_the_weights_that_have_its_shapes() -> None:
         return torch.nn.Sequential(*(torch.nn.Linear(a, b) for a, b in itertools.pairwise(widths)))
 
     teacher, student = stack(3, 4, 5, 6), stack(3, 4, 7)
+    teacher.norm, student.norm = torch.nn.BatchNorm1d(4), torch.nn.BatchNorm1d(4)
+    teacher.norm.running_mean += 3
     before = student[1].weight.clone()
     take_over(teacher, student)
     assert torch.equal(student[0].weight, teacher[0].weight)
     assert student[0].weight.data_ptr() != teacher[0].weight.data_ptr()
     assert torch.equal(student[1].weight, before)
+    assert torch.equal(student.norm.running_mean, torch.full((4,), 3.0))
     with pytest.raises(ConfigError, match="no matrix of the student"):
         take_over(teacher, stack(2, 4))
+
+
+def test_a_student_that_starts_as_the_teacher_is_it_before_it_is_trained(prepared: Path) -> None:
+    teacher = model(prepared, 1)
+    fitted = []
+    context: Any = SimpleNamespace(task=TASK, root=prepared, train=None, fit=lambda module, *_: fitted.append(module))
+    for start, same in (("teacher", True), ("scratch", False)):
+        student = Distill(model={}, start=start).apply(teacher, context)
+        weights = zip(student.module.parameters(), teacher.module.parameters(), strict=True)
+        assert all(torch.equal(own, theirs) for own, theirs in weights) == same
+    assert len(fitted) == 2
 
 
 class Taught(Sums):

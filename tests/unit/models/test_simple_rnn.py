@@ -64,8 +64,11 @@ def test_test_split_has_its_own_number_of_bits_when_one_is_given(tmp_path: Path)
 
 def test_longer_pairs_that_train_has_too_are_left_out(tmp_path: Path) -> None:
     TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "bits": 4, "test_bits": 5, "train": 100}, TASK.Data())
-    seen, *held_out = (set(TASK.dataset(tmp_path, name).pairs) for name in ("train", "dev", "test"))
-    assert not any(seen & pairs for pairs in held_out)
+    seen, dev, test = (set(TASK.dataset(tmp_path, name).pairs) for name in ("train", "dev", "test"))
+    assert not seen & (dev | test)
+    assert len(dev | test) == 110
+    with pytest.raises(ModelpressError, match="110 pairs for dev and test, at most 32"):
+        TASK.prepare(Path("raw/sums"), tmp_path, {**SPLIT, "bits": 4}, TASK.Data())
 
 
 @pytest.mark.parametrize("test_bits", [4, 8])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.lock_order import settle_order, stage_order
+from pipelines.lock_order import is_unsettled, note_order, settle_order, stage_order
 
 ENTRY = """\
     cmd: 'true'
@@ -39,6 +39,18 @@ def test_new_stages_follow_the_plan_after_those_that_were_there(root: Path) -> N
     expected = (root / "dvc.lock").read_text()
     write_lock(root, ["old", "a", "b", "c"])
     assert (root / "dvc.lock").read_text() == expected
+
+
+def test_a_killed_run_leaves_the_order_before_it_to_the_next(root: Path) -> None:
+    write_lock(root, ["old"])
+    assert note_order(root) == ["old"]
+    write_lock(root, ["old", "c", "a"])  # killed here
+    assert is_unsettled(root)
+    before = note_order(root)
+    write_lock(root, ["old", "c", "a", "b"])
+    settle_order(root, before, plan=["a", "b", "c", "old"])
+    assert stage_order(root) == ["old", "a", "b", "c"]
+    assert not is_unsettled(root)
 
 
 def test_file_is_left_alone_when_in_order_or_missing(root: Path) -> None:
