@@ -17,7 +17,6 @@ from components.core.files import new_folder, read_json, sha256_file, sha256_tre
 from components.core.params import Params, Recipe, Variant, load_params
 from components.core.task import Task, TaskDataset, TrainedModel, load_task
 from components.core.task_sources import task_sources
-from components.core.threads import threads
 from pipelines.fits import Fits, read_curve, stable, write_curve
 
 EVALUATED = ("dev", "test")
@@ -97,11 +96,18 @@ def compress(key: str) -> None:
 
 
 def export(key: str) -> None:
-    """Export a model at a precision and prove the graph equal to it."""
+    """Export a model at a precision and prove the graph equal to it.
+
+    On one thread: tracing has no use for more, several exports side by side would take each other's, and the proof's
+    figures are the same however many cores there are.
+    """
+    import torch
+
     from components.core.tolerance import tolerance_for
     from components.export.export import export_model
     from components.training.weights import load_model
 
+    torch.set_num_threads(1)
     variant, task, root = _variant(key)
     options = parse_config(task.Options, variant.options, f"variants.{key}.options")
     tolerance = tolerance_for(variant.precision, variant.tolerance, f"variants.{key}.tolerance")
@@ -119,7 +125,7 @@ def export(key: str) -> None:
 
 
 def evaluate(key: str) -> None:
-    """Score an exported variant; refuse it if it lost more than its tolerance."""
+    """Score an exported variant, on one thread as an export; refuse it if it lost more than its tolerance."""
     from components.core.bundle import Bundle
     from components.core.tolerance import tolerance_for
     from components.evaluation.quality import check_quality, score_splits, share_of_teacher
@@ -127,7 +133,7 @@ def evaluate(key: str) -> None:
 
     variant, task, root = _variant(key)
     bundle = Bundle.load(Path("exports") / key)
-    quality = score_splits(task, load_predictor(bundle, threads()), _splits(task, root))
+    quality = score_splits(task, load_predictor(bundle), _splits(task, root))
     own, teacher = (
         read_json(_model_metrics(variant.recipe, name))["quality"] for name in (variant.parent, variant.recipe)
     )
@@ -214,7 +220,7 @@ def report(key: str) -> None:
     pictures = layer_error_pictures({name: bundle.manifest.quantization for name, bundle in bundles.items()})
     if has_pictures(chosen.manifest.task):
         task = load_task(chosen.manifest.task)
-        predictor, teacher = load_predictor(chosen, threads()), load_model(task, Path("models") / key, _prepared(key))
+        predictor, teacher = load_predictor(chosen), load_model(task, Path("models") / key, _prepared(key))
         pictures += task_pictures(task.name, predictor, task.dataset(_prepared(key), "test"), teacher)
     with new_folder(Path("reports") / key) as out:
         write_report(
