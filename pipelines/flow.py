@@ -141,7 +141,8 @@ class _Walk:
         self.root, self.plan, self.params, self.force = root, dict(plan), params, force
         self.shares_cores = jobs is not None and jobs > 1
         self.jobs = jobs or min(threads(), MOST_LIGHT_STAGES)
-        self.alone = ("measure",) if jobs else ("measure", *USE_ALL_CORES)  # families
+        self.jobs_given = jobs is not None
+        self.alone = ("measure",) if self.jobs_given else ("measure", *USE_ALL_CORES)  # families
         self.promote = promote
         self.view: RunView = current_view()
         self.host = StageHost(root)
@@ -160,7 +161,7 @@ class _Walk:
             threading.Thread(target=self.host.warm_up, daemon=True).start()
         ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         futures: dict[str, Any] = {}
-        depends_on = {name: stage.depends_on for name, stage in self.plan.items()}
+        depends_on = {name: self.plan[name].depends_on for name in sorted(self.plan, key=self._turn)}
         schedule = Schedule(depends_on, self.jobs, alone=self._runs_alone)
         with _stopping_on_signals(self.host.stop):
             while not schedule.done:
@@ -260,6 +261,16 @@ class _Walk:
     def _timeout(self, name: str) -> float | None:
         limits = self.params.stages.timeout_s
         return limits.get(name) or limits.get(self.plan[name].family)
+
+    def _turn(self, name: str) -> int:
+        """Return a stage's place in line, plan order within one place: trainings first, measurements last.
+
+        Between two stages that run alone few others are ready at once; behind them all there is one for every core.
+        """
+        if self.jobs_given:
+            return 0
+        family = self.plan[name].family
+        return 0 if family in ("fetch", "prepare", *USE_ALL_CORES) else 2 if family == "measure" else 1
 
     def _runs_alone(self, name: str) -> bool:
         stage = self.plan[name]  # one that ends as Cached keeps nobody waiting
