@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -70,7 +71,7 @@ def _files(examples: Any, row: int, answer: str) -> dict[str, bytes]:
               "drawn": (open_sound(answer, examples.rate), answer)}  # fmt: skip
     files = {}
     for kind, (samples_T, url) in sounds.items():
-        name = f"{examples.words[word]}-{examples.speakers[speaker]}-{kind}"
+        name = re.sub(r"[^\w-]", "_", f"{examples.words[word]}-{examples.speakers[speaker]}-{kind}")
         files[f"{name}.wav"] = data_url_bytes(url, "audio/wav")
         files[f"{name}.png"] = data_url_bytes(spectrogram_url(samples_T), "image/png")
     return files
