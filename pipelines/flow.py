@@ -101,9 +101,9 @@ def pipeline(
             _mark_crashed(abandoned)
         forget_other_machine(root)
         plan = plan_of(root, targets or targets_of(chosen, params) or None, settled=not abandoned)
-        work = force or any(stage.stale for stage in plan.values()) or is_unsettled(root)
-        before = note_order(root) if work else []
         walk = _Walk(root, plan, params, chosen, jobs=jobs, force=force, track=track, promote=promote)
+        work = walk.has_work or is_unsettled(root)
+        before = note_order(root) if work else []
         try:
             outcomes = walk.go()
         finally:
@@ -139,10 +139,8 @@ class _Walk:
         *, jobs: int | None, force: bool, track: bool, promote: bool,
     ) -> None:  # fmt: skip
         self.root, self.plan, self.params, self.force = root, dict(plan), params, force
-        self.shares_cores = jobs is not None and jobs > 1
-        self.jobs = jobs or min(threads(), MOST_LIGHT_STAGES)
-        self.jobs_given = jobs is not None
-        self.alone = ("measure",) if self.jobs_given else ("measure", *USE_ALL_CORES)  # families
+        self.jobs, self.jobs_given = jobs or min(threads(), MOST_LIGHT_STAGES), jobs is not None
+        self.has_work = force or any(stage.stale for stage in plan.values())
         self.promote = promote
         self.view: RunView = current_view()
         self.host = StageHost(root)
@@ -157,7 +155,7 @@ class _Walk:
     def go(self) -> dict[str, str]:
         """Start what may start, wait for an end, repeat; return {step: final state's name}."""
         self.view.begin(self.root, self.plan, self.jobs, self._runs_alone)
-        if self.force or any(stage.stale for stage in self.plan.values()):
+        if self.has_work:
             threading.Thread(target=self.host.warm_up, daemon=True).start()
         ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         futures: dict[str, Any] = {}
@@ -273,11 +271,13 @@ class _Walk:
         return 0 if family in ("fetch", "prepare", *USE_ALL_CORES) else 2 if family == "measure" else 1
 
     def _runs_alone(self, name: str) -> bool:
-        stage = self.plan[name]  # one that ends as Cached keeps nobody waiting
-        return stage.family in self.alone and (self.force or stage.stale or stage.upstream_stale)
+        stage = self.plan[name]
+        if not (self.force or stage.stale or stage.upstream_stale):
+            return False  # it ends as Cached: nobody need wait for it
+        return stage.family == "measure" or (not self.jobs_given and stage.family in USE_ALL_CORES)
 
     def _threads(self) -> dict[str, str]:
-        if not self.shares_cores:  # exactly as under `dvc repro`
+        if self.jobs == 1 or not self.jobs_given:  # all cores, exactly as under `dvc repro`
             return {}
         share = os.environ.get("MODELPRESS_THREADS") or str(max(1, cores() // self.jobs))
         return {"OMP_NUM_THREADS": share, "MODELPRESS_THREADS": share}

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from components.core.threads import cores
+from components.core.threads import threads
 from tests.flows.conftest import Repository
 
 pytestmark = pytest.mark.timeout(240)
@@ -103,7 +103,7 @@ def test_without_a_number_of_jobs_trainings_run_alone_and_light_stages_together(
     a, b, one, two = (interval(repository.root / name) for name in ("a", "b", "one", "two"))
     assert not meet(a, b)
     assert max(a[1], b[1]) <= min(one[0], two[0])  # trainings first: behind them is enough for every core
-    assert meet(one, two) == (cores() > 1)
+    assert meet(one, two) == (threads() > 1)
 
 
 def test_flow_skips_dependants_and_finishes_the_rest_when_a_stage_fails(repository: Repository) -> None:

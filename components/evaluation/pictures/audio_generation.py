@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -26,15 +27,14 @@ def pictures(predictor: Any, examples: Any, teacher: Any) -> list[Picture]:
     rows = _rows_of_unlike_words(examples)
     wishes = [f"{examples.names()[row]} {SECONDS:g} s" for row in rows]
     drawn = predictor.predict(wishes)
-    pairs = [_pair(examples, row, answer) for row, answer in zip(rows, drawn, strict=True)]
-    files = {k: v for row, answer in zip(rows, drawn, strict=True) for k, v in _files(examples, row, answer).items()}
+    sounds = [sound for row, answer in zip(rows, drawn, strict=True) for sound in _pair(examples, row, answer)]
     return [
         Picture(
             "What it says",
             f"Left a person, a recording it never heard; right the chosen variant, {SECONDS:g} s drawn sample by "
             f"sample. A guess from single samples costs {_single_sample_bits(examples):.2f} bits a sample.",
-            "\n".join(pairs),
-            files,
+            "\n".join(map(_figure, sounds)),
+            {name: content for sound in sounds for name, content in _files(sound).items()},
         ),
         Picture(
             "How far back it hears",
@@ -54,34 +54,44 @@ def _rows_of_unlike_words(examples: Any) -> list[int]:
     return [first[key] for key in sorted(first)][:SHOWN]
 
 
-def _pair(examples: Any, row: int, answer: str) -> str:
+@dataclass(frozen=True)
+class _Sound:
+    """Somebody's word as a WAV file and its spectrogram as a PNG file, both in data URLs; kind: recorded or drawn."""
+
+    word: str
+    speaker: str
+    kind: str
+    wav: str
+    spectrogram: str
+
+
+def _pair(examples: Any, row: int, answer: str) -> tuple[_Sound, _Sound]:
     word, speaker, _ = examples.who[row]
-    said = f"{escape(examples.words[word])}, {escape(examples.speakers[speaker])}"
+    said = examples.words[word], examples.speakers[speaker]
     recorded_T = decode(examples.codes[row])
-    return _figure(recorded_T, wav_url(recorded_T, examples.rate), f"{said}, recorded") + _figure(
-        open_sound(answer, examples.rate), answer, f"{said}, <b>drawn</b>"
-    )
-
-
-def _files(examples: Any, row: int, answer: str) -> dict[str, bytes]:
-    """Return the recorded and the drawn sound as WAV, and both spectrograms as PNG, by file name."""
-    word, speaker, _ = examples.who[row]
-    recorded_T = decode(examples.codes[row])
-    sounds = {"recorded": (recorded_T, wav_url(recorded_T, examples.rate)),
-              "drawn": (open_sound(answer, examples.rate), answer)}  # fmt: skip
-    files = {}
-    for kind, (samples_T, url) in sounds.items():
-        name = re.sub(r"[^\w-]", "_", f"{examples.words[word]}-{examples.speakers[speaker]}-{kind}")
-        files[f"{name}.wav"] = data_url_bytes(url, "audio/wav")
-        files[f"{name}.png"] = data_url_bytes(spectrogram_url(samples_T), "image/png")
-    return files
-
-
-def _figure(samples_T: np.ndarray, source: str, caption: str) -> str:
+    drawn_T = open_sound(answer, examples.rate)
     return (
-        f'<figure class="sound"><img src="{spectrogram_url(samples_T)}" alt="spectrogram">'
-        f'<audio controls preload="none" src="{escape(source)}"></audio><figcaption>{caption}</figcaption></figure>'
+        _Sound(*said, "recorded", wav_url(recorded_T, examples.rate), spectrogram_url(recorded_T)),
+        _Sound(*said, "drawn", answer, spectrogram_url(drawn_T)),
     )
+
+
+def _figure(sound: _Sound) -> str:
+    kind = f"<b>{sound.kind}</b>" if sound.kind == "drawn" else sound.kind
+    return (
+        f'<figure class="sound"><img src="{sound.spectrogram}" alt="spectrogram">'
+        f'<audio controls preload="none" src="{escape(sound.wav)}"></audio>'
+        f"<figcaption>{escape(sound.word)}, {escape(sound.speaker)}, {kind}</figcaption></figure>"
+    )
+
+
+def _files(sound: _Sound) -> dict[str, bytes]:
+    """Return the sound and its spectrogram as files, by a name that holds no path whatever words and speakers do."""
+    name = re.sub(r"[^\w-]", "_", f"{sound.word}-{sound.speaker}-{sound.kind}")
+    return {
+        f"{name}.wav": data_url_bytes(sound.wav, "audio/wav"),
+        f"{name}.png": data_url_bytes(sound.spectrogram, "image/png"),
+    }
 
 
 def _single_sample_bits(examples: Any) -> float:
