@@ -127,6 +127,7 @@ def clean(
     """
     from components.core.params import load_params
     from pipelines.orphans import orphans, remove
+    from pipelines.takeover import no_flow_beside
 
     found = orphans(Path.cwd(), load_params())
     if not found:
@@ -134,7 +135,8 @@ def clean(
         return
     print("\n".join(found))
     if yes or typer.confirm(f"Remove these {len(found)}?"):
-        remove(Path.cwd(), found)
+        with no_flow_beside(Path.cwd()):  # what a running flow began with may be among them
+            remove(Path.cwd(), found)
         print(f"Removed {len(found)}.")
 
 

@@ -12,6 +12,8 @@ from components.core.errors import ModelpressError, did_you_mean
 from components.core.params import Params
 from pipelines.dvc_access import locked_repo, params_parsed_once, planned_stages, root_cause, stage_name
 
+IN_USE = "in use by a stage that runs now"  # what cannot be compared with dvc.lock until that has ended
+
 
 @dataclass(frozen=True)
 class PlannedStage:
@@ -73,16 +75,33 @@ def is_stale(root: Path, name: str) -> bool:
 
 
 def why_stale(root: Path, targets: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """Return what differs from dvc.lock for each planned stage, e.g. ["recipes.x.train.epochs: 5 -> 3"]."""
+    """Return what differs from dvc.lock for each planned stage, e.g. ["recipes.x.train.epochs: 5 -> 3"].
+
+    Raises:
+        ModelpressError: a kill left half of DVC's list of paths in use.
+    """
+    from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
+
     with locked_repo(root) as repo, params_parsed_once():
         _, stages = planned_stages(repo, list(targets) if targets else None)
-        return {stage_name(stage): _reasons(stage) for stage in stages}
+        try:
+            return {stage_name(stage): _reasons(stage) for stage in stages}
+        except (RWLockFileCorruptedError, RWLockFileFormatError):
+            raise ModelpressError(
+                f"{Path(repo.tmp_dir) / 'rwlock'}: half written by a process that was killed; `modelpress run` mends it"
+            ) from None
 
 
 def _reasons(stage: Any) -> list[str]:
     """Return in words what differs between a stage and its entry in dvc.lock."""
+    from dvc.lock import LockError
+
+    try:
+        status = stage.status()
+    except LockError:
+        return [IN_USE]
     reasons = []
-    for entry in chain.from_iterable(stage.status().values()):
+    for entry in chain.from_iterable(status.values()):
         if isinstance(entry, str):  # e.g. "changed command"
             reasons.append(entry)
             continue

@@ -119,6 +119,24 @@ def wrap_commands(wrap: Callable[[Callable[..., None]], Callable[..., None]]) ->
     dvc.stage.run._run = wrap(dvc.stage.run._run)
 
 
+def note_inputs_before_commands() -> None:
+    """Make dvc.lock say what a stage's inputs were when its command began.
+
+    DVC notes them behind the command: what a user edits meanwhile would be noted as if it had been used, and the stage
+    called fresh. So it is stale, as it is.
+    """
+    import dvc.stage.run
+
+    run_command = dvc.stage.run.cmd_run
+
+    def noted(stage: Any, *arguments: Any, **options: Any) -> None:
+        stage.save_deps()
+        stage.save_deps = lambda **_: None
+        run_command(stage, *arguments, **options)
+
+    dvc.stage.run.cmd_run = noted
+
+
 def lock_entry(stage: Any) -> dict[str, Any]:
     """Return what dvc.lock says about a stage."""
     from dvc.stage.serialize import to_single_stage_lockfile

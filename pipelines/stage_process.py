@@ -31,6 +31,7 @@ from pipelines.dvc_access import (
     commit_files_atomically,
     lock_entry,
     locked_repo,
+    note_inputs_before_commands,
     open_repo,
     root_cause,
     wrap_commands,
@@ -66,6 +67,7 @@ def _warm_up(root: Path) -> None:
     tqdm.tqdm.monitor_interval = 0
     logging.getLogger("dvc").setLevel(logging.WARNING)
     commit_files_atomically()
+    note_inputs_before_commands()
     with locked_repo(root) as repo:
         _ = repo.index.graph
     if threading.active_count() != 1:

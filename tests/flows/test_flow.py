@@ -13,7 +13,9 @@ import psutil
 import pytest
 import yaml
 
+from components.core.errors import ModelpressError
 from components.core.threads import threads
+from pipelines.dag import IN_USE, why_stale
 from tests.flows.conftest import Repository
 
 pytestmark = pytest.mark.timeout(240)
@@ -144,7 +146,10 @@ def test_flow_goes_on_after_kill_9_and_leaves_no_orphan(
     for repository in (killed, plain):
         repository.write(diamond(pause=0.7))
     process = killed.start()
-    time.sleep(random.Random(seed).uniform(1.0, 6.0))
+    while not killed.processes():
+        time.sleep(0.02)
+    time.sleep(random.Random(seed).uniform(0.0, 2.0))  # of about three seconds
+    assert process.poll() is None
     process.kill()
     process.wait()
     deadline = time.monotonic() + 10
@@ -174,6 +179,37 @@ def test_flow_resumes_when_all_its_processes_were_killed_and_dvc_notes_are_broke
     assert run.code == 0, run.output
     notes.write_text('{"write": {"/x": {"pi')  # a kill amid DVC's write
     assert repository.flow().code == 0
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_what_is_edited_while_a_stage_runs_makes_it_stale(repository: Repository, force: tuple[str, ...]) -> None:
+    command = "cp source.txt used; touch begun; while [ -e begun ]; do sleep 0.1; done"
+    depth: dict[str, object] = {"params": [{"depth.yaml": ["depth"]}]}
+    repository.write({"use": {**stage(command, "used", ["source.txt"]), **depth}})
+    (repository.root / "source.txt").write_text("first")
+    (repository.root / "depth.yaml").write_text("depth: 1")
+    process, begun = repository.start(*force), repository.root / "begun"
+    while not begun.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert why_stale(repository.root)["use"] == [IN_USE]
+    (repository.root / "depth.yaml").write_text("depth: 2")
+    (repository.root / "source.txt").write_text("second")
+    begun.unlink()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert why_stale(repository.root)["use"] == ["source.txt modified", "depth: 1 -> 2"]
+    repository.write({"use": {**stage("cp source.txt used", "used", ["source.txt"]), **depth}})
+    assert repository.flow().states == {"use": "Completed"}
+    assert repository.text("used") == "second"
+    assert why_stale(repository.root)["use"] == []
+
+
+def test_half_a_list_of_paths_in_use_is_one_line(repository: Repository) -> None:
+    repository.write({"one": stage("echo 1 > one", "one")})
+    (repository.root / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/x": {"pi')
+    with pytest.raises(ModelpressError, match="rwlock: half written by a process that was killed; `modelpress run`"):
+        why_stale(repository.root)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

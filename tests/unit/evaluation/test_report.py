@@ -82,7 +82,7 @@ def test_page_is_whole_in_itself_and_shows_every_part(tmp_path: Path) -> None:
         "3.30",
         "8.9× smaller",
         "nrefs:1|tok:none",
-        "1,000,000 parameters · 98.77 M multiply-adds",
+        "1 M parameters · 98.77 M multiply-adds",
         "Toy CPU",
         "猫です。",
         "train loss",

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from components.core.errors import ModelpressError
 from components.core.params import Params
+from pipelines.cli import clean
 from pipelines.orphans import orphans, orphans_in_words, remove
+from pipelines.takeover import only_flow
 from tests.workspace import tiny_params
 
 DVC = {
@@ -76,6 +79,18 @@ def test_removal_takes_emptied_folders_and_leaves_what_a_user_put_there(tmp_path
     assert not (tmp_path / "exports/old").exists()
     for kept in ("models/mine", "models/tiny/model", "exports/tiny/tiny-int8/model", "a.txt", "../elsewhere.txt"):
         assert (tmp_path / kept).exists()
+
+
+def test_nothing_is_removed_beside_a_running_flow(
+    tmp_path: Path, made: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny_params({"train.en": "0" * 64})))
+    monkeypatch.chdir(tmp_path)
+    with only_flow(tmp_path, "mine"), pytest.raises(ModelpressError, match="another run is going on here"):
+        clean(yes=True)
+    assert (tmp_path / "models/old").exists()
+    clean(yes=True)
+    assert not (tmp_path / "models/old").exists()
 
 
 def test_many_orphans_are_told_in_one_line() -> None:
