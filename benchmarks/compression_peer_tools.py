@@ -55,8 +55,8 @@ def nncf_accuracy_control(folder: Path, out: Path) -> None:
 
     def accuracy(model: Any, data: Any) -> tuple[float, list[float]]:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        right = [(session.run(["label"], {"image": batch["image"]})[0] == batch["label"]).mean() for batch in data]
-        return float(np.mean(right)), [float(value) for value in right]
+        right = [session.run(["label"], {"image": batch["image"]})[0] == batch["label"] for batch in data]
+        return float(np.concatenate(right).mean()), [float(batch.mean()) for batch in right]
 
     model = nncf.quantize_with_accuracy_control(
         onnx.load(folder / "fp32.onnx"),

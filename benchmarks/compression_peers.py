@@ -15,6 +15,7 @@ import argparse
 import copy
 import importlib.metadata
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -176,6 +177,7 @@ def _prune(options: argparse.Namespace) -> None:
     module = copy.deepcopy(teacher.module).eval()
     data = task.dataset(root, "train")
     fits = Fits("torch-pruning", task, recipe, {"prune": ours.model_dump()}, root, options.recipe)
+    shutil.rmtree(fits.scratch.parent, ignore_errors=True)  # an earlier benchmark's channels may have been others
     context = fits.context(teacher)
     batches = context.batches(data)
     example = torch.zeros(2, *np.load(options.folder / "dev.npz")["image"].shape[1:], dtype=torch.uint8)

@@ -29,7 +29,8 @@ class Fits:
         self.key, self.task, self.recipe, self.root = key, task, recipe, root
         self.curve: list[Mapping[str, float]] = []
         inputs = [root, *(Path("models") / parent for parent in parents)]
-        code = [Path("components") / name for name in ("training", "compression")]  # root knows the task's own
+        # root knows the task's own; quantize_aware trains with the rounding of `export`
+        code = [Path("components") / name for name in ("training", "compression", "export")]
         digests = [sha256_tree(path) for path in (*inputs, *code)]
         self.fingerprint = hashlib.sha256(stable([parameters, digests])).hexdigest()[:16]
         self.count = 0

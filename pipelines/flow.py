@@ -82,7 +82,7 @@ def pipeline(
 
     Args:
         recipes: names in params.yaml (its `default` when None).
-        targets: DVC stages instead of whole recipes. Without recipes and targets: all stages.
+        targets: DVC stages instead of whole recipes. Without recipes, targets and a `default`: all stages.
         jobs: stages at a time; above one, each gets its share of the cores. None: training and compression one at a
             time with all cores, the other stages side by side, one a core and at most four.
         force: run every stage, changed or not.

@@ -81,8 +81,10 @@ def _block_of(document: Any, key: str) -> tuple[Any, Any]:
             known: Any = [str(index) for index in range(len(block))]
         else:
             known = block if isinstance(block, dict) else []
-        # a mapping's new last key may be one that has a default; whether there is such a key, `check` knows
-        if step not in known and not (isinstance(block, dict) and place == len(steps) - 1):
+        # a named block's new key may be one that has a default; whether there is such a key, `check` knows
+        if step not in known and isinstance(block, dict) and 2 <= place < len(steps) - 1:
+            block[step] = {}
+        elif step not in known and not (isinstance(block, dict) and place == len(steps) - 1):
             where = ".".join(steps[: place + 1])
             raise ModelpressError(f"--set {where}: no such key in params.yaml{did_you_mean(step, known)}")
         index: Any = int(step) if isinstance(block, list) else step

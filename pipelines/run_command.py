@@ -139,7 +139,11 @@ def run(root: Path, params: Params, options: RunOptions, console: Console) -> in
             show_failures(view, console)
             return 1
         except KeyboardInterrupt:
-            console.print("Stopped. [bold]modelpress run[/] goes on from here.", highlight=False)
+            jobs = (
+                f" --jobs {options.jobs}" if options.jobs else ""
+            )  # it shares the threads out: other sums, other bytes
+            again = f"modelpress run {' '.join(options.recipes)}{jobs}"
+            console.print(f"Stopped. [bold]{escape(again)}[/] goes on from here.", highlight=False, soft_wrap=True)
             return INTERRUPTED
     show_outcome(root, options.recipes, console)
     return 0

@@ -18,6 +18,7 @@ from components.core.params import Params, Recipe, Variant, load_params
 from components.core.task import Task, TaskDataset, TrainedModel, load_task
 from components.core.task_sources import task_sources
 from pipelines.fits import Fits, read_curve, stable, write_curve
+from pipelines.scores import model_metrics, torch_scores
 
 EVALUATED = ("dev", "test")
 
@@ -126,16 +127,21 @@ def export(key: str) -> None:
 
 def evaluate(key: str) -> None:
     """Score an exported variant, on one thread as an export; refuse it if it lost more than its tolerance."""
+    import torch
+
     from components.core.bundle import Bundle
     from components.core.tolerance import tolerance_for
     from components.evaluation.quality import check_quality, score_splits, share_of_teacher
     from components.inference import load_predictor
 
+    torch.set_num_threads(1)
     variant, task, root = _variant(key)
-    bundle = Bundle.load(Path("exports") / key)
-    quality = score_splits(task, load_predictor(bundle), _splits(task, root))
+    bundle, splits = Bundle.load(Path("exports") / key), _splits(task, root)
+    quality = score_splits(task, load_predictor(bundle), splits)
+    options = parse_config(task.Options, variant.options, f"variants.{key}.options")
     own, teacher = (
-        read_json(_model_metrics(variant.recipe, name))["quality"] for name in (variant.parent, variant.recipe)
+        torch_scores(variant.recipe, name, task, options, quality["dev"], splits, root)
+        for name in (variant.parent, variant.recipe)
     )
     tolerance = tolerance_for(variant.precision, variant.tolerance, f"variants.{key}.tolerance")
     check_quality(task.metric, quality, own, tolerance)
@@ -267,16 +273,15 @@ def _finish_model(key: str, recipe: str, task: Task, model: TrainedModel, fits: 
     from components.export.torch_predictor import torch_predictor
     from components.training.weights import save_model
 
-    params, root = load_params(), _prepared(recipe)
-    options = [task.Options(**v.options) for v in params.variants_of(recipe).values()]
+    root = _prepared(recipe)
     print(f"{key}: scoring", flush=True)
-    predictors = {str(o): torch_predictor(task, model, o, root / "assets") for o in [*task.protocols(), *options]}
+    predictors = {str(o): torch_predictor(task, model, o, root / "assets") for o in task.protocols()}
     quality = score_torch_model(task, model.module, predictors, _splits(task, root))
     with new_folder(Path("models") / key) as out:
         save_model(model, out)
     write_curve(Path("curves") / recipe / f"{key}.csv", fits.curve)
     facts = {"model": key, "recipe": recipe, "parameters": model.parameters(), "quality": quality}
-    write_json(_model_metrics(recipe, key), facts)
+    write_json(model_metrics(recipe, key), facts)
     print(f"{key}: dev {quality['dev']}")
     shutil.rmtree(fits.scratch.parent, ignore_errors=True)
 
@@ -313,10 +318,6 @@ def _prepared(recipe: str) -> Path:
 
 def _lineage(recipe: str) -> Path:
     return Path("data/lineage") / f"{recipe}.json"
-
-
-def _model_metrics(recipe: str, model: str) -> Path:
-    return Path("metrics") / recipe / "models" / f"{model}.json"
 
 
 def _splits(task: Task, root: Path) -> dict[str, TaskDataset]:

@@ -52,7 +52,8 @@ class Distill(Config):
         torch.manual_seed(0)  # the student's first weights
         student = TrainedModel(config, context.task.build_model(config, context.root))
         if self.start == "teacher":
-            take_over(model.module, student.module)
+            share = take_over(model.module, student.module)
+            print(f"begins with {share:.0%} of its weights from the teacher", flush=True)
         data = with_answers(model, context, self.sequence)
         step, fitted = distilling_step(context.task, model, self.logit), student.module
         if self.feature is not None:
@@ -62,8 +63,8 @@ class Distill(Config):
         return student
 
 
-def take_over(teacher: nn.Module, student: nn.Module) -> None:
-    """Give the student every weight of the teacher that has the name and the shape of its own.
+def take_over(teacher: nn.Module, student: nn.Module) -> float:
+    """Give the student every weight of the teacher that has the name and the shape of its own; return their share.
 
     Raises:
         ConfigError: it is so of no matrix, so the student would begin from scratch.
@@ -76,7 +77,7 @@ def take_over(teacher: nn.Module, student: nn.Module) -> None:
         for name in shared:
             own[name].copy_(theirs[name])
     taken, all_ = (sum(own[name].numel() for name in names) for names in (shared, own))
-    print(f"begins with {taken / all_:.0%} of its weights from the teacher", flush=True)
+    return taken / all_
 
 
 def with_answers(teacher: TrainedModel, context: Context, options: Mapping[str, Any] | None) -> TaskDataset:

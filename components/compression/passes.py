@@ -40,6 +40,8 @@ def parse_passes(blocks: Sequence[Mapping[str, Any]], where: str) -> list[Pass]:
     names = [name for block in blocks for name in block]
     if "quantize_aware" in names[:-1]:
         problems.append(f"{where}: quantize_aware is the last pass: what follows would undo what it trained for")
+    if "sparsify" in names and {*names[names.index("sparsify") :]} != {"sparsify"}:
+        problems.append(f"{where}: sparsify is the last pass: the training of another one would fill the zeros")
     if problems:
         raise ConfigError(problems)
     return passes  # type: ignore[return-value]

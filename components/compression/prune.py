@@ -18,6 +18,7 @@ from components.compression.choice import check_kinds, choose, reach_threshold, 
 from components.compression.context import Context
 from components.compression.distill import Logit, distilling_step, with_answers
 from components.core.config import Config, parse_config
+from components.core.errors import ConfigError
 from components.core.task import TrainedModel
 from components.export.fake_quant import plain
 from components.models.pruning_groups import Member, PruningGroup
@@ -29,7 +30,9 @@ class Prune(Config):
     Units compete across the layers of their kind ("global"), or each layer gives the same share ("layer").
     """
 
-    remove: dict[str, float] = Field(description="kind of unit -> fraction to remove; threshold: norm to reach")
+    remove: dict[str, float] = Field(
+        min_length=1, description="kind of unit -> fraction to remove; threshold: norm to reach"
+    )
     criterion: Literal["magnitude", "taylor", "threshold"] = "taylor"
     scope: Literal["global", "layer"] = "global"
     rounds: int = Field(1, gt=0, description="removals, each with its fine-tuning, that reach the fraction together")
@@ -39,12 +42,19 @@ class Prune(Config):
     logit: Logit | None = None
     train: dict[str, Any] = {}
 
+    def idle(self) -> Mapping[str, str]:
+        reason = f"criterion {self.criterion} reads it not"
+        unread = {"magnitude": ("batches",), "threshold": ("batches", "scope")}.get(self.criterion, ())
+        return dict.fromkeys(unread, reason)
+
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
         """Return a smaller copy of `model`, fine-tuned to the recipe's teacher.
 
         Raises:
             ConfigError: a kind of unit that the model does not have, or an impossible fraction.
         """
+        if not hasattr(model.module, "pruning_groups"):
+            raise ConfigError([f"prune: a model of {context.task.name} has no units that can be removed"])
         data = with_answers(context.teacher, context, self.sequence)
         model = TrainedModel(model.config, plain(model.module))  # other channels have other ranges
         units = [group.units for group in model.module.pruning_groups()]  # type: ignore[operator]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -34,6 +35,10 @@ class QuantizeAware(Config):
     percentile: float = Field(99.99, gt=50, le=100)
     logit: Logit | None = None
     train: dict[str, Any] = {}
+
+    def idle(self) -> Mapping[str, str]:
+        reason = f"is of method percentile, but method is {self.method}"
+        return {} if self.method == "percentile" else {"percentile": reason}
 
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
         """Return a copy of `model` that rounds, fine-tuned to the recipe's teacher.
@@ -68,7 +73,9 @@ class QuantizeAware(Config):
         ranges.observer = None
         if not seen:
             raise ModelpressError(f"quantize_aware: a model of {context.task.name} with no convolution and no product")
-        calibration = Calibration(method=self.method, percentile=self.percentile)
+        calibration = Calibration(method=self.method)
+        if self.method == "percentile":
+            calibration = Calibration(percentile=self.percentile)
         for name, histogram in seen.items():
             ranges.set(name, *find_range(histogram, calibration))
         print(f"ranges of {len(seen)} activations found on {self.batches} batches", flush=True)

@@ -111,7 +111,7 @@ def _usage(manifest: Manifest, about: Mapping[str, Any]) -> str:
 def _quality(metrics: Mapping[str, Any]) -> str:
     """Return this variant's and the teacher's figures, each under the name of its protocol."""
     quality, teacher = metrics["quality"], metrics.get("teacher_quality", {})
-    names = sorted({name for scores in (*quality.values(), *teacher.values()) for name in scores})
+    names = sorted({name for scores in (*quality.values(), *teacher.values()) for name in scores} - {"multiply_adds_m"})
     rows = [
         (split, name, _figure(quality.get(split, {}).get(name)), _figure(teacher.get(split, {}).get(name)))
         for split in sorted({*quality, *teacher})

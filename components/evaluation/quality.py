@@ -49,10 +49,7 @@ def check_quality(metric: Metric, quality: Scores, own_torch: Scores, tolerance:
     for name, value in scores.items():
         expected = own_torch["dev"].get(name)
         if expected is None:
-            raise ProofError(
-                f"{name}: the torch model has no such score to compare with, because no variant asked for it when it "
-                "was trained; score it with `dvc repro -f -s train@MODEL` (compress@MODEL if it is a student)"
-            )
+            raise ProofError(f"{name}: the torch model has no such score to compare with")
         loss = relative_loss(metric, value, expected)
         if loss > tolerance.quality_drop:
             raise ProofError(
@@ -79,14 +76,11 @@ def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: st
     Of an error, less of which is better, the share is the teacher's over the variant's.
 
     Raises:
-        ModelpressError: the teacher was scored before a variant asked for this protocol.
+        ModelpressError: the teacher was not scored under this protocol.
     """
     (name,) = judged(metric, quality[split])
     if name not in teacher[split]:
-        raise ModelpressError(
-            f"{name}: the teacher has no such score to compare with, because no variant asked for it when it was "
-            "trained; score it with `dvc repro -f -s train@RECIPE`"
-        )
+        raise ModelpressError(f"{name}: the teacher has no such score to compare with")
     own, reference = quality[split][name], teacher[split][name]
     if metric.mode == "min":
         own, reference = reference, own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +60,18 @@ def selection_of(
         "hardware": latency["hardware"],
         "threads": latency["threads"],
         "unit": latency["variants"][chosen]["unit"],
-        "teacher_quality": variants[0].get("teacher_quality", {}),
+        "teacher_quality": _merged(variant.get("teacher_quality", {}) for variant in variants),
         "variants": [{**row, "on_frontier": row["variant"] in frontier} for row in rows],
     }
+
+
+def _merged(scores: Iterable[Row]) -> dict[str, dict[str, float]]:
+    """Return the teacher's scores of all variants: each has those of its own way of answering."""
+    merged: dict[str, dict[str, float]] = {}
+    for splits in scores:
+        for split, values in splits.items():
+            merged.setdefault(split, {}).update(values)
+    return merged
 
 
 def measured_row(variant: Row, latency: Row) -> Row:

@@ -191,8 +191,8 @@ class _Simulation(TorchFunctionMode):
     def _all_held(self, name: str, args: Any, kwargs: Any) -> list[_Held]:
         """Return what an operator reads if all of it is held, or nothing."""
         if name == "mean":
-            axes = args[1] if len(args) > 1 else None
-            if not axes or [axis % args[0].dim() for axis in axes] != [2, 3] or len(args) > 2 or kwargs:
+            axes = args[1] if len(args) == 2 and not kwargs else None
+            if not isinstance(axes, Sequence) or [axis % args[0].dim() for axis in axes] != [2, 3]:
                 return []
         read = args[0] if name == "cat" else args[:2] if PASSING[name] == "Add" else args[:1]
         found = [self.held.get(id(x)) for x in read]

@@ -51,6 +51,8 @@ class _Int8Layer:
 def pair_sums(quantized: ModelProto, feeds: Sequence[Feeds]) -> list[PairSums]:
     """Run a QDQ graph on inputs and emulate the 16-bit sums of each of its int8 layers."""
     found = _int8_layers(quantized)
+    if not found:
+        return []
     names = list(dict.fromkeys(layer.activation for layer in found))
     session = open_session(showing(quantized, names, TensorProto.UINT8).SerializeToString())
     runs = [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]

@@ -13,6 +13,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from components.core.errors import ProofError
 from components.core.params import Quantize
 from components.core.task import Task, TaskDataset
 from components.core.tolerance import Tolerance
@@ -60,6 +61,7 @@ def quantize_static(
 
     Raises:
         ModelpressError: a graph holds a loop.
+        ProofError: not one layer can be int8 within the drop.
     """
     formed = {name: with_int8_forms(graph) for name, graph in graphs.items()}
     watched = watch(judge.task, formed, train, judge.assets, judge.options, quantize.calibration)
@@ -130,9 +132,13 @@ def _has_headroom(found: PairSums) -> bool:
 def _fewest_in_float(
     candidates: Mapping[str, _Candidate], ranking: Sequence[tuple[LayerError, str]], judge: Judge, float_scores: Any
 ) -> tuple[dict[str, ModelProto], list[dict[str, Any]]]:
-    """Return the first graphs that lose no more than agreed, layers left in float from the top; and what was tried."""
-    tried = []
-    for count in range(len(ranking) + 1):
+    """Return the first graphs that lose no more than agreed, layers left in float from the top; and what was tried.
+
+    Raises:
+        ProofError: every layer would have to stay in float.
+    """
+    tried: list[dict[str, Any]] = []
+    for count in range(len(ranking)):
         left = {name: {error.layer for error, graph in ranking[:count] if graph == name} for name in candidates}
         graphs = {name: candidate.certified(left[name]) for name, candidate in candidates.items()}
         scores = judge.scores(graphs)
@@ -143,8 +149,11 @@ def _fewest_in_float(
             f"int8 with {count} of {len(ranking)} layers in float: dev {tried[-1]['dev']}, lost {loss:.2%}", flush=True
         )
         if loss <= judge.tolerance.quality_drop:
-            break
-    return graphs, tried
+            return graphs, tried
+    raise ProofError(
+        f"static int8: not one of {len(ranking)} layers can be int8 while dev loses at most "
+        f"{judge.tolerance.quality_drop:.2%}; allow more, train with quantize_aware, or take fp32"
+    )
 
 
 def _ranked(error: LayerError, graph: str, candidates: Mapping[str, _Candidate], in_float: bool) -> dict[str, Any]:
@@ -163,7 +172,6 @@ def _certificates(quantize: Quantize, candidates: Collection[_Candidate]) -> dic
             "layers": len(found),
             # these are exact for every input, the others on the calibration examples that were looked at
             "proven_layers": sum(layer.at_risk == 0 for layer in found),
-            "largest_sum": max((max(layer.highest, -layer.lowest) for layer in found), default=0),
             "saturated_sums": sum(layer.saturated for layer in found),
             "saturated_sums_if_not_reduced": sum(candidate.saturated_unreduced for candidate in candidates),
         },

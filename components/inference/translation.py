@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from components.inference.tokenizers import EOS, PAD, load_tokenizer
 
 BATCH = 32
 MAX_SOURCE = 100  # tokens; the model's table of positions ends a little later
+
+LOG = logging.getLogger(__name__)
 
 
 class TranslationPredictor(Predictor):
@@ -30,12 +33,19 @@ class TranslationPredictor(Predictor):
         return [self._target.decode(ids) for ids in self.predict_ids(inputs)]
 
     def predict_ids(self, inputs: list[str]) -> list[list[int]]:
-        """Return the target ids of each sentence, up to its end mark."""
-        sources = [[*self._source.encode(text)[:MAX_SOURCE], EOS] for text in inputs]
+        """Return the target ids of each sentence, up to its end mark: none of a sentence without a token.
+
+        Of a sentence of more than MAX_SOURCE tokens the first ones are read, and a warning is logged.
+        """
+        sources = [self._source.encode(text) for text in inputs]
+        for number, ids in enumerate(sources, 1):
+            if len(ids) > MAX_SOURCE:
+                LOG.warning("input %d: %d tokens, of which the first %d are read", number, len(ids), MAX_SOURCE)
+        sources = [[*ids[:MAX_SOURCE], EOS] for ids in sources]
         answers: list[list[int]] = [[] for _ in sources]
         for rows in rows_of_like_length([len(ids) for ids in sources], BATCH):
             for i, ids in zip(rows, self._run([sources[i] for i in rows]), strict=True):
-                answers[i] = ids
+                answers[i] = ids if len(sources[i]) > 1 else []
         return answers
 
     def _run(self, sources: list[list[int]]) -> list[list[int]]:

@@ -6,6 +6,7 @@ about as many); on 3,600 training photos of eurosat-rgb: MobileNet above 90.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from components.core.config import Config
+from components.core.errors import ConfigError
 from components.core.task import GraphSpec, LoopSpec, Metric, StepOutput, Task
 from components.data.image_augmentation import Augmentation, augment
 from components.data.image_dataset import (
@@ -67,6 +69,15 @@ class ModelConfig(Config):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: Augmentation = Augmentation()
 
+    def idle(self) -> Mapping[str, str]:
+        """Return the options that belong to other architectures."""
+        owners = {"expansion": "mobilenet_v2", **dict.fromkeys(("growth", "bottleneck", "compression"), "densenet")}
+        return {
+            key: f"is of architecture {owner}, but architecture is {self.architecture}"
+            for key, owner in owners.items()
+            if owner != self.architecture
+        }
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         self.explicit()
@@ -74,8 +85,8 @@ class ModelConfig(Config):
 
     def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Return these values with changes; another layout begins without the numbers a pruned model gives itself."""
-        kept = self.model_dump(exclude=set(_LAYERS) if changes.keys() & _LAYOUT else None)
-        return {**kept, **changes}
+        kept = super().changed(changes)
+        return {**{k: v for k, v in kept.items() if k not in _LAYERS}, **changes} if changes.keys() & _LAYOUT else kept
 
     def explicit(self) -> Self:
         """Return the same model with every layer's numbers written out, as a pruned model needs them."""
@@ -148,6 +159,7 @@ class ImageClassification(Task):
 
     def build_model(self, config: ModelConfig, root: Path) -> nn.Module:
         picture = read_picture_shape(root)
+        _check_fit(config, picture)
         trunk = _trunk(config.explicit(), inputs=picture[-1])
         model: Any = ImageClassifier(trunk, len(read_labels(root / "assets")), *read_normalization(root))
         model.picture = picture
@@ -175,6 +187,24 @@ class ImageClassification(Task):
         """Return `multiply_adds_m`: millions of multiplications with an addition for one picture."""
         image_BHWC, _, _ = examples.collate([examples[0]])
         return {"multiply_adds_m": multiply_adds(model.eval(), image_BHWC) / 1e6}
+
+
+def _check_fit(config: ModelConfig, picture: Sequence[int]) -> None:
+    """Compare a config with the pictures (H, W, C) it is for.
+
+    Raises:
+        ConfigError: more halvings than the pictures bear, or views that they have not.
+    """
+    height, width, _ = picture
+    problems = []
+    if (halvings := len(config.depths) - 1 + config.stem_stride // 2) > math.log2(min(height, width)):
+        problems.append(f"depths: {halvings} halvings are too many for pictures of {width} x {height}")
+    if config.augment.flip == "dihedral" and height != width:
+        problems.append(f"augment.flip: dihedral needs square pictures, these are {width} x {height}")
+    if config.augment.shift >= min(height, width):
+        problems.append(f"augment.shift: {config.augment.shift} is out of pictures of {width} x {height}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def _trunk(config: ModelConfig, inputs: int) -> Trunk:

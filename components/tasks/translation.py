@@ -29,6 +29,10 @@ from components.models.rnn import RecurrentSeq2Seq
 from components.models.transformer import Transformer
 
 PerLayer = int | tuple[int, ...]
+TRANSFORMER_ALONE = (
+    "head_width", "heads", "source_heads", "decoder_heads", "ffn", "decoder_ffn", "encoder_layers", "decoder_layers",
+    "positions",
+)  # fmt: skip
 COUNTED_TOKENS = 16  # of source and of target, in the sentence whose multiply-adds are counted
 
 
@@ -41,6 +45,11 @@ class DataConfig(Config):
     )
     vocabulary: int = Field(8000, gt=8, description="pieces a language (sentencepiece)")
     min_frequency: int = Field(2, ge=1, description="rarer words become <unk> (word)")
+
+    def idle(self) -> Mapping[str, str]:
+        if self.tokenizer == "word":
+            return {"vocabulary": "the word tokenizer keeps every word that is frequent enough"}
+        return {"min_frequency": "sentencepiece's pieces are chosen by the size of the vocabulary"}
 
 
 class ModelConfig(Config):
@@ -63,6 +72,11 @@ class ModelConfig(Config):
     # rnn
     cell: Literal["gru", "lstm"] = "gru"
     layers: int = Field(1, gt=0)
+
+    def idle(self) -> Mapping[str, str]:
+        if self.architecture == "transformer":
+            return dict.fromkeys(("cell", "layers"), "the recurrent network's alone")
+        return dict.fromkeys(TRANSFORMER_ALONE, "the Transformer's alone")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -107,10 +121,16 @@ class SearchOptions(Config):
     length_penalty: float = Field(1.0, ge=0, description="log-probability is divided by length ** this")
     max_length: int = Field(40, gt=0, lt=128, description="tokens after which the search stops")
 
+    def idle(self) -> Mapping[str, str]:
+        return {"length_penalty": "greedy search compares no lengths"} if self.beam == 1 else {}
+
     @property
     def protocol(self) -> str:
-        """The metric's name under this search."""
-        return "bleu_greedy" if self.beam == 1 else f"bleu_beam{self.beam}"
+        """The metric's name under this search: `bleu_greedy`, `bleu_beam4`, `bleu_beam4_penalty0.6_max60`."""
+        name, usual = "bleu_greedy" if self.beam == 1 else f"bleu_beam{self.beam}", type(self).model_fields
+        if self.length_penalty != usual["length_penalty"].default:
+            name += f"_penalty{self.length_penalty:g}"
+        return name if self.max_length == usual["max_length"].default else f"{name}_max{self.max_length}"
 
 
 class Translation(Task):

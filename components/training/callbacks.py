@@ -52,7 +52,8 @@ class Curves(Callback):
         self._log, self._sums = log, torch.zeros(3)  # of losses, gradient norms, steps
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        self._sums += torch.stack([outputs["loss"].detach().float(), pl_module.gradient_norm.float(), torch.ones(())])
+        loss, norm = outputs["loss"].detach().float(), pl_module.gradient_norm.float()
+        self._sums = self._sums.to(loss.device) + torch.stack([loss, norm.to(loss.device), torch.ones_like(loss)])
         if trainer.global_step % LOG_EVERY == 0:
             self._add(trainer, {})
 

@@ -153,13 +153,16 @@ def _search(
         if study.tried():
             console.print(f"{len(study.tried())} trials ended before; going on from there", highlight=False)
         study.run(options.trials, options.jobs, options.max_seconds)
-    tried = study.tried()
-    rows = [{**trial.outcome.row, "variant": trial.name} for trial in tried if trial.outcome.row is not None]
+        tried = study.tried()
+        rows = [{**trial.outcome.row, "variant": trial.name} for trial in tried if trial.outcome.row is not None]
+        # where they lie now: the study may be of before the project was moved
+        done = [trial for trial in tried if trial.outcome.row is not None]
+        bundles = {trial.name: evaluate(trial.candidate, "full")["bundle"] for trial in done}
     if not rows:
         ends = [*(trial.outcome.text for trial in tried), *study.failed, "--max-time was over before it"]
         raise ModelpressError(f"{options.recipe}: no trial came to its end; the first: {ends[0]}")
     with console.status(f"Timing {len(rows)} variants together"):
-        latency = time_bundles({row["variant"]: row["bundle"] for row in rows}, FINAL_REPEATS)
+        latency = time_bundles(bundles, FINAL_REPEATS)
     return tried, conclude(options.recipe, options.budget, rows, latency)
 
 

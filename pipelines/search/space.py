@@ -144,6 +144,7 @@ def form_of(variant: Variant) -> str:
 
 def describe_space(params: Params, name: str, prepared: Path) -> Space:
     """Return the space of a recipe whose teacher and prepared data are there. Imports torch."""
+    from components.compression.distill import take_over
     from components.core.task import GraphSpec, load_task
     from components.training.weights import load_model
 
@@ -154,9 +155,14 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
     distills = [step["distill"] for step in written if "distill" in step]
     prunes = [step["prune"] for step in written if "prune" in step and step["prune"].get("criterion") != "threshold"]
 
+    starts_as_teacher = bool(distills) and distills[0].get("start") == "teacher"
+
     def parameters(changes: Mapping[str, Any]) -> int:
         config = parse_config(task.Model, {**teacher.config.model_dump(), **changes}, f"recipes.{name}.model")
-        return sum(parameter.numel() for parameter in task.build_model(config, prepared).parameters())
+        student = task.build_model(config, prepared)
+        if starts_as_teacher:  # sizes of which nothing could be taken over are none of this template's
+            take_over(teacher.module, student)
+        return sum(parameter.numel() for parameter in student.parameters())
 
     sizes = size_options(teacher.config.model_dump(), parameters)
     for key, values in sizes.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from components.export.torch_predictor import torch_predictor
 from components.inference import load_predictor
 from components.training.weights import load_model, save_model
 from pipelines.fits import Fits, stable
+from pipelines.scores import torch_scores
 from pipelines.search.space import Candidate, Space, describe_space
 
 # untrained: the passes without their trainings, nearly of the final size and latency. short: a part of each training.
@@ -166,8 +167,8 @@ class _Trial:
             return facts
         quality = score_splits(self.task, load_predictor(bundle, threads()), {"dev": self._dev()})
         if self.effort == "full":
-            check_quality(self.task.metric, quality, {"dev": self._torch_quality(model)}, self._tolerance())
-        teacher = {"dev": self._stage_quality(self.name)}
+            check_quality(self.task.metric, quality, self._torch_quality(model, quality["dev"]), self._tolerance())
+        teacher = self._scores(self.name, quality["dev"])
         metric, share = share_of_teacher(self.task.metric, quality, teacher)
         return {
             **facts,
@@ -177,21 +178,21 @@ class _Trial:
             "teacher_quality": teacher,
         }
 
-    def _torch_quality(self, model: TrainedModel) -> Mapping[str, float]:
+    def _torch_quality(self, model: TrainedModel, names: Collection[str]) -> dict[str, dict[str, float]]:
         """Return the torch model's dev metrics: from its stage, or scored here once for each way of answering."""
         if not self.passes:
-            return self._stage_quality(self.candidate.start)
+            return self._scores(self.candidate.start, names)
         key = self._digest(self.passes, self.options.model_dump())
         path = self.work / "scores" / f"{key}.json"
         with FileLock(_lock(self.work, f"score-{key}")):
             if not path.is_file():
                 predictor = torch_predictor(self.task, model, self.options, self.root / "assets")
                 dev = {"dev": self._dev()}
-                write_json(path, score_torch_model(self.task, model.module, {"": predictor}, dev)["dev"])
+                write_json(path, score_torch_model(self.task, model.module, {"": predictor}, dev))
         return dict(read_json(path))
 
-    def _stage_quality(self, model: str) -> dict[str, float]:
-        return dict(read_json(Path("metrics") / self.name / "models" / f"{model}.json")["quality"]["dev"])
+    def _scores(self, model: str, names: Collection[str]) -> dict[str, dict[str, float]]:
+        return torch_scores(self.name, model, self.task, self.options, names, {"dev": self._dev()}, self.root)
 
     def _dev(self) -> TaskDataset:
         return self.task.dataset(self.root, "dev")

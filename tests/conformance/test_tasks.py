@@ -192,7 +192,7 @@ TOYS: dict[str, Toy] = {
     "image_classification": Toy(
         write_raw=small_photos,
         split={"reader": "image_folder", "dev_per_class": 20},
-        model={"width": 8, "depths": [1, 2], "growth": 4},
+        model={"width": 8, "depths": [1, 2]},
     ),
     "word_embedding": Toy(
         write_raw=small_library,
@@ -251,7 +251,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn-lstm": ("translation", {"architecture": "rnn", "width": 24, "cell": "lstm"}),
     "masked-lm": ("masked_language_model", {"width": 32, "heads": 2, "layers": 2, "dropout": 0.1}),
     **{
-        name: ("image_classification", {"architecture": name})
+        name: ("image_classification", {"architecture": name, **({"growth": 4} if name == "densenet" else {})})
         for name in ("cnn", "resnet", "mobilenet_v1", "mobilenet_v2", "densenet")
     },
     **{name: ("word_embedding", {"family": name, "sample": 0}) for name in ("skipgram", "cbow")},
@@ -280,6 +280,7 @@ def build(prepared: Path, name: str) -> tuple[Task, TrainedModel, Path]:
 
 
 SOUND, SERIES, WORDS = "sequence_classification", "forecasting", "word_embedding"
+TRANSLATION, IMAGES = "translation", "image_classification"
 
 
 @pytest.mark.parametrize(
@@ -297,6 +298,21 @@ SOUND, SERIES, WORDS = "sequence_classification", "forecasting", "word_embedding
         (SERIES, {"architecture": "gru", "width": 8, "layers": 3}, "is of architecture wavenet, but architecture is"),
         (SERIES, {"architecture": "wavenet", "width": 8, "segment": 8}, "is of architecture rnn, lstm and gru, but"),
         (WORDS, {"family": "counts", "negatives": 3}, "is of families skipgram and cbow, but family is counts"),
+        *[
+            (
+                IMAGES,
+                {"architecture": "cnn", "width": 8, key: 0.75 if key == "compression" else 8},
+                "is of architecture",
+            )
+            for key in ("growth", "bottleneck", "compression", "expansion")
+        ],
+        *[
+            (TRANSLATION, {"width": 8, "architecture": "rnn", key: 2}, "the Transformer's alone")
+            for key in ("heads", "ffn", "encoder_layers", "head_width")
+        ],
+        (TRANSLATION, {"width": 8, "architecture": "rnn", "positions": "concat"}, "the Transformer's alone"),
+        (TRANSLATION, {"width": 8, "architecture": "transformer", "layers": 6}, "the recurrent network's alone"),
+        (TRANSLATION, {"width": 8, "architecture": "transformer", "cell": "lstm"}, "the recurrent network's alone"),
         (WORDS, {"family": "counts", "sample": 0}, "is of families skipgram and cbow, but family is counts"),
     ],
 )

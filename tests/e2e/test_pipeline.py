@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.core.files import read_json, sha256_tree
+from components.core.files import read_json, sha256_tree, write_json
 from tests.workspace import REPOSITORY, make_workspace, workspace_environment
 
 MODELPRESS = [sys.executable, "-m", "pipelines.cli"]
@@ -66,14 +66,18 @@ def test_run_ends_with_the_table_the_choice_and_the_next_commands(finished: Path
         yaml.safe_load((finished / "params.yaml").read_text())["variants"]
     )
     assert selection["selected"] in text
-    for expected in ("tiny-int8", "modelpress report", "modelpress ui", "modelpress predict"):
+    columns = ("dev", "of teacher", "MB", "p50 ms", "tokens/s", "agree")
+    for expected in ("tiny-int8", *columns, "modelpress report", "modelpress ui", "modelpress predict"):
         assert expected in text
 
 
 def test_every_model_is_scored_under_three_protocols_and_a_pruned_one_computes_less(finished: Path) -> None:
     models = {path.stem: read_json(path)["quality"] for path in (finished / "metrics/tiny/models").glob("*.json")}
-    protocols = {"bleu_greedy", "bleu_beam4", "bleu_teacher_forced"}  # and beam 2, which the variants use
-    assert all(quality["dev"].keys() == protocols | {"bleu_beam2", "multiply_adds_m"} for quality in models.values())
+    protocols = {"bleu_greedy", "bleu_beam4", "bleu_teacher_forced"}
+    assert all(quality["dev"].keys() == protocols | {"multiply_adds_m"} for quality in models.values())
+    variants = [read_json(path) for path in (finished / "metrics/tiny/variants").glob("*.json")]
+    assert {variant["metric"] for variant in variants} == {"bleu_beam2"}  # scored for them alone
+    assert all(variant["teacher_quality"]["dev"].keys() > protocols | {"bleu_beam2"} for variant in variants)
     work = {row["variant"]: row["multiply_adds_m"] for row in read_json(finished / SELECTION)["variants"]}
     assert work["tiny-pruned-int8"] == models["tiny-pruned"]["dev"]["multiply_adds_m"] < work["tiny-int8"]
     assert (
@@ -119,6 +123,44 @@ def test_changing_one_students_pass_leaves_the_teacher_fresh(finished: Path, tmp
         assert f"{fresh}:" not in stale
 
 
+def test_a_variant_that_searches_in_another_way_needs_no_training(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "wider"
+    shutil.copytree(finished, root, symlinks=True)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["variants"]["tiny-int8"]["options"] = {"beam": 3, "length_penalty": 0.6}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    done = call(root, *DVC, "repro", "evaluate@tiny-int8")
+    assert set(re.findall(r"Running stage '(.*?)'", done.stdout)) == {"export@tiny-int8", "evaluate@tiny-int8"}
+    variant = read_json(root / "metrics/tiny/variants/tiny-int8.json")
+    assert variant["metric"] == "bleu_beam3_penalty0.6"
+    assert "bleu_beam3_penalty0.6" in variant["teacher_quality"]["test"]
+
+
+def test_an_unproven_variant_fails_its_stage_and_is_not_packaged(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "unproven"
+    shutil.copytree(finished, root, symlinks=True)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["variants"]["tiny-int8"]["tolerance"] = {"max_abs_diff": 0.0, "relative_difference": 0.0, "agreement": 1.0}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    before = sha256_tree(root / "bundles/tiny/tiny-int8")
+    done = call(root, *MODELPRESS, "run")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "export@tiny-int8 Failed" in done.stdout
+    assert "package@tiny-int8 Skipped" in done.stdout
+    assert not (root / "exports/tiny-int8").exists()
+    assert sha256_tree(root / "bundles/tiny/tiny-int8") == before  # the last good one stays
+    params["variants"]["tiny-fp16"]["tolerance"] = {"quality_drop": 0.0}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    scores = root / "metrics/tiny/models/tiny.json"
+    metrics = read_json(scores)
+    for values in metrics["quality"].values():
+        values["bleu_beam2"] = 101.0  # what no graph reaches
+    write_json(scores, metrics)
+    refused = call(root, sys.executable, "-m", "pipelines", "evaluate", "tiny-fp16")
+    assert refused.returncode != 0
+    assert "worse than the torch model's" in refused.stderr, refused.stderr
+
+
 def test_variant_taken_out_leaves_the_selection_and_clean_removes_its_files_when_told(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +199,11 @@ def test_mlflow_holds_a_parent_run_its_stages_and_the_registered_model(finished:
     (train,) = [run for run in children if run.info.run_name == "train@tiny"]
     assert train.data.params["recipes.tiny.train.epochs"] == "3"
     assert len(client.get_metric_history(train.info.run_id, "train_loss")) >= 3
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=finished, capture_output=True, text=True, check=True)
+    assert parent.data.tags["mlflow.source.git.commit"] == commit.stdout.strip()
+    kept = {file.path for file in client.list_artifacts(parent.info.run_id, "tiny")}
+    assert {"tiny/index.html", "tiny/frontier.svg"} <= kept
     (version,) = client.search_model_versions("name='tiny'")
     assert version.tags["variant"] == read_json(finished / SELECTION)["selected"]
 
@@ -225,6 +272,25 @@ def test_bundle_answers_where_there_is_no_torch(finished: Path, tmp_path: Path) 
     assert len(edge.stdout.splitlines()) == 2
 
 
+def test_a_killed_training_goes_on_behind_its_last_epoch(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "stage"
+    shutil.copytree(finished, root, symlinks=True)
+    expected = sha256_tree(root / "models/tiny")
+    shutil.rmtree(root / "models/tiny")
+    command = [sys.executable, "-m", "pipelines", "train", "tiny"]
+    stage = subprocess.Popen(command, cwd=root, env=workspace_environment(root), stdout=subprocess.DEVNULL)
+    while not list(root.glob(".modelpress/fits/tiny/*/1/last.ckpt")):
+        assert stage.poll() is None
+        time.sleep(0.002)
+    stage.kill()
+    stage.wait()
+    assert not (root / "models/tiny").exists()
+    done = call(root, *command)
+    assert done.returncode == 0, done.stderr
+    assert "resuming behind epoch" in done.stdout
+    assert sha256_tree(root / "models/tiny") == expected
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_flow_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_path: Path, seed: int) -> None:
     """The full twenty points are `python -m benchmarks.kill_points`."""
@@ -233,7 +299,11 @@ def test_killed_flow_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_pa
     flow = subprocess.Popen(
         [*MODELPRESS, "run"], cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(random.Random(seed).uniform(8, 30))
+    while not (root / ".modelpress/fits/tiny").exists():  # the teacher's training is under way
+        assert flow.poll() is None
+        time.sleep(0.05)
+    time.sleep(random.Random(seed).uniform(0, 10))
+    assert flow.poll() is None
     flow.send_signal(signal.SIGKILL)
     flow.wait()
     done = call(root, *MODELPRESS, "run")

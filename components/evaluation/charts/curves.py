@@ -64,7 +64,7 @@ def _series(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Se
     found = []
     for name in names:
         points = [(float(row["step"]), value) for row in rows if (value := _value(row.get(name))) is not None]
-        if len(points) > 1:
+        if points:
             kind = f"s{1 if len(names) == 1 or not name.startswith('train') else 0}"
             found.append(Series(name.replace("_", " "), tuple(_thinned(points)), kind))
     return tuple(found)

@@ -25,15 +25,22 @@ export class TranslationPredictor {
     return (await this.predictIds(sentences)).map((ids) => this.target.decode(ids));
   }
 
-  /** Return the target ids of each sentence, up to its end mark. */
+  /**
+   * Return the target ids of each sentence, up to its end mark: none of a sentence without a token. Of one of more than
+   * MAX_SOURCE tokens the first ones are read, with a warning.
+   */
   async predictIds(sentences) {
-    const sources = sentences.map((text) => [...this.source.encode(text).slice(0, MAX_SOURCE), EOS]);
+    const encoded = sentences.map((text) => this.source.encode(text));
+    encoded.forEach(({length}, i) => {
+      if (length > MAX_SOURCE) console.warn(`input ${i + 1}: ${length} tokens, of which the first ${MAX_SOURCE} are read`);
+    });
+    const sources = encoded.map((ids) => [...ids.slice(0, MAX_SOURCE), EOS]);
     const order = sources.map((_, i) => i).sort((a, b) => sources[b].length - sources[a].length);
     const answers = Array(sources.length);
     for (let start = 0; start < order.length; start += BATCH) {
       const rows = order.slice(start, start + BATCH);
       const targets = await this.#run(rows.map((i) => sources[i]));
-      rows.forEach((i, row) => (answers[i] = targets[row]));
+      rows.forEach((i, row) => (answers[i] = sources[i].length > 1 ? targets[row] : []));
     }
     return answers;
   }

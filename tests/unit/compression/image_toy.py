@@ -42,7 +42,8 @@ def halves(count: int = 64) -> ImageDataset:
 def lively(root: Path, **changes: Any) -> TrainedModel:
     """Return a model whose norms have statistics and weights like a trained one's, not zeros and ones."""
     torch.manual_seed(0)
-    config = parse_config(ModelConfig, {"width": 6, "depths": [1, 2], "growth": 3, "bottleneck": 2, **changes}, "model")
+    dense = {"growth": 3, "bottleneck": 2} if changes.get("architecture") == "densenet" else {}
+    config = parse_config(ModelConfig, {"width": 6, "depths": [1, 2], **dense, **changes}, "model")
     model = TrainedModel(config, TASK.build_model(config, root).eval())
     with torch.no_grad():
         for name, tensor in model.module.state_dict().items():

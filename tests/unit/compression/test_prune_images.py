@@ -77,7 +77,8 @@ def test_every_layer_but_a_densenets_stem_belongs_to_a_group(root: Path, archite
 def test_pruned_network_has_a_quarter_of_the_work_and_is_built_again_from_its_config(
     root: Path, architecture: str
 ) -> None:
-    model = lively(root, architecture=architecture, width=32, growth=16, bottleneck=4)
+    dense = {"growth": 16, "bottleneck": 4} if architecture == "densenet" else {}
+    model = lively(root, architecture=architecture, width=32, **dense)
     kinds = {group.kind for group in model.module.pruning_groups()}
     fitted = Fitted()
     prune = Prune(remove=dict.fromkeys(kinds, 0.5), criterion="magnitude", scope="layer", train={"epochs": 3})

@@ -143,6 +143,19 @@ def test_other_precisions_are_the_model_in_floats(photos: Path, tmp_path: Path) 
     assert manifest.parity["max_abs_diff"] < 1e-4
 
 
+@pytest.mark.parametrize("method", ["min_max", "percentile", "entropy"])
+def test_ranges_are_found_by_each_method(tmp_path: Path, method: str) -> None:
+    root = write_facts(tmp_path)
+    model = lively(root, width=12, architecture="cnn")
+    (step,) = parse_passes([{"quantize_aware": {"batches": 2, "method": method}}], "x")
+    rounding = step.apply(model, context(root, model, Fitted(steps=1)))
+    assert isinstance(rounding.module, Simulated)
+    assert all(low < high for low, high in rounding.module.fake_quant.as_dict().values())
+    if method != "percentile":
+        with pytest.raises(ConfigError, match=f"percentile: is of method percentile, but method is {method}; leave it"):
+            parse_passes([{"quantize_aware": {"method": method, "percentile": 99}}], "x")
+
+
 def test_it_is_the_last_pass_and_leaves_no_trace_in_a_pruned_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="x: quantize_aware is the last pass"):
         parse_passes([{"quantize_aware": {}}, {"sparsify": {"fraction": 0.5}}], "x")

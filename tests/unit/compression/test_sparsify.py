@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from components.compression.passes import parse_passes
 from components.compression.sparsify import Sparsify, deflated_bytes
+from components.core.errors import ConfigError
 from tests.unit.compression.image_toy import Fitted, context, lively, write_facts
+
+
+def test_no_other_pass_trains_behind_it() -> None:
+    step = {"sparsify": {"fraction": 0.5}}
+    assert len(parse_passes([{"prune": {"remove": {"channels": 0.5}}}, step, step], "x")) == 3
+    with pytest.raises(ConfigError, match="x: sparsify is the last pass"):
+        parse_passes([step, {"prune": {"remove": {"channels": 0.5}}}], "x")
 
 
 def test_smallest_weights_are_zero_after_the_fit_and_the_file_compresses(

@@ -43,7 +43,7 @@ def test_share_of_the_teacher_is_below_one_when_the_variant_is_worse() -> None:
 
 
 def test_protocol_the_teacher_was_not_scored_under_is_a_clear_error() -> None:
-    with pytest.raises(ModelpressError, match=r"^bleu_beam8: the teacher has no such score .* `dvc repro -f -s train@"):
+    with pytest.raises(ModelpressError, match=r"^bleu_beam8: the teacher has no such score"):
         share_of_teacher(Metric("bleu"), dev(bleu_beam8=40.0), dev(bleu_beam4=40.0))
 
 
@@ -52,7 +52,7 @@ def test_only_the_same_protocol_is_compared() -> None:
 
 
 def test_variant_is_refused_when_nothing_was_compared() -> None:
-    with pytest.raises(ProofError, match=r"^bleu_beam6: the torch model has no such score .* train@MODEL"):
+    with pytest.raises(ProofError, match=r"^bleu_beam6: the torch model has no such score"):
         check_quality(Metric("bleu"), dev(bleu_beam6=40.0), dev(bleu_beam4=40.0), ONE_PERCENT)
     with pytest.raises(ProofError, match=r"^dev has no accuracy"):
         check_quality(ACCURACY, dev(loss=1.0), dev(accuracy=90.0), ONE_PERCENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,23 @@ def test_a_picture_is_padded_with_one_byte_as_in_the_graph_and_is_not_rounded_ag
     expected = picture(bordered)[:, :, 1:-1, 1:-1]  # of the inner places all neighbours are there
     assert torch.allclose(picture(image), expected, atol=1e-5)
     assert ranges.as_dict() == {}
+
+
+@pytest.mark.parametrize("axes", [1, -1, (2,), None])
+def test_means_over_other_axes_than_a_pictures_are_left_as_they_are(axes: Any) -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            return x.mean() if axes is None else x.mean(axes) + x.mean(axes, keepdim=True).sum()
+
+    network, x = Mean(), torch.rand(2, 2, 3, 3)
+    expected = network(x)
+    observed(network, x)
+    assert torch.allclose(network(x), expected, atol=0.1)
 
 
 class Network(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from onnx import ModelProto
 
 from components.core.config import parse_config
+from components.core.errors import ProofError
 from components.core.files import sha256_tree
 from components.core.params import Calibration, Quantize
 from components.core.task import Task, TrainedModel, load_task
@@ -123,6 +124,17 @@ class ErringJudge(Judge):
 def _float_layers(graph: ModelProto) -> int:
     stored = {tensor.name for tensor in graph.graph.initializer}
     return sum(node.op_type in ("Conv", "Gemm") and node.input[1] in stored for node in graph.graph.node)
+
+
+def test_nothing_is_called_int8_when_every_layer_would_have_to_stay_in_float(root: Path) -> None:
+    task, model = build(root, steps=5)
+    graphs = build_graphs(task, model, task.Options(), "fp32")
+    dev, train = (task.dataset(root, split) for split in ("dev", "train"))
+    (wanted,) = map(_float_layers, graphs.values())
+    judge = ErringJudge(task, dev, root / "assets", {}, tolerance_for("int8", {"quality_drop": 0.01}, "t"), wanted)
+    quantize = Quantize(method="static", calibration=Calibration(samples=32))
+    with pytest.raises(ProofError, match=r"not one of \d+ layers can be int8 while dev loses at most 1.00%"):
+        quantize_static(graphs, quantize, train, judge)
 
 
 @pytest.mark.parametrize("wanted", [0, 2])

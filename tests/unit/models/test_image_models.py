@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from components.core.config import parse_config
+from components.core.errors import ConfigError
 from components.core.files import write_json, write_text
 from components.core.task import TrainedModel
 from components.export.precision import build_graphs
@@ -45,8 +49,22 @@ def root(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-d
 
 def build(root, **changes) -> TrainedModel:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    config = parse_config(ModelConfig, {"width": 8, "depths": [1, 2], "growth": 4, **changes}, "model")
+    dense = {"growth": 4} if changes.get("architecture") == "densenet" else {}
+    config = parse_config(ModelConfig, {"width": 8, "depths": [1, 2], **dense, **changes}, "model")
     return TrainedModel(config, TASK.build_model(config, root))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depths": [1, 1, 1, 1, 1]}, "depths: 4 halvings are too many for pictures of 10 x 12"),
+        ({"augment": {"flip": "dihedral"}}, "augment.flip: dihedral needs square pictures, these are 10 x 12"),
+        ({"augment": {"shift": 10}}, "augment.shift: 10 is out of pictures of 10 x 12"),
+    ],
+)
+def test_a_layout_that_the_pictures_do_not_bear_is_refused(root: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        build(root, architecture="densenet", **changes)
 
 
 # ---- layers ----

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from components.core.errors import ModelpressError
 from pipelines.params_edit import set_params
@@ -66,11 +67,16 @@ def test_set_adds_a_key_that_had_its_default(path: Path) -> None:
     assert re.search(r'precision: "32", warmup: 30} +# quick', path.read_text())
 
 
+def test_set_adds_a_block_that_had_its_default(path: Path) -> None:
+    (change,) = set_params(path, ["recipes.one.budget.max_size_mb=3"], accept)
+    assert str(change) == "recipes.one.budget.max_size_mb: default -> 3"
+    assert yaml.safe_load(path.read_text())["recipes"]["one"]["budget"] == {"max_size_mb": 3}
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
         ("recipes.tow.train=3", "recipes.tow: no such key"),
-        ("recipes.one.trian.epochs=3", "recipes.one.trian: no such key in params.yaml, did you mean train?"),
         ("recipes.one.train.epochs.x=3", "recipes.one.train.epochs.x: no such key"),
         ("recipes.one.passes.1.prune=3", "recipes.one.passes.1: no such key"),
         ("recipes.one.train.epochs", "write key=value"),

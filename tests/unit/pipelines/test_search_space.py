@@ -186,6 +186,14 @@ def test_the_space_of_a_recipe_is_read_from_its_task_and_teacher(
     assert space.prune["train"] == {"epochs": 2, "learning_rate": 0.025, "warmup_steps": 0}
 
 
+def test_students_that_begin_as_the_teacher_have_its_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = write_teacher(tmp_path, architecture="resnet", width=32, depths=[1, 2])
+    distill = {"start": "teacher", "model": {"depths": [1, 1]}}
+    students = {"half": {"recipe": "toy", "from": "toy", "passes": [{"distill": distill}]}}
+    assert describe_space(params_of_toy(students=students), "toy", root).sizes == {"depths": [[1, 2], [1, 1]]}
+
+
 def test_hand_written_students_give_their_sizes_and_how_they_are_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
