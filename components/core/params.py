@@ -32,12 +32,19 @@ class Dataset(Config):
     split: dict[str, Any]
 
 
+LIMITS = ("max_size_mb", "max_p50_ms", "min_quality")  # of a budget
+
+
 class Budget(Config):
-    """Limits a variant must meet to be chosen: megabytes, milliseconds at batch 1, share of the teacher's metric."""
+    """Limits a variant must meet to be chosen: megabytes, milliseconds at batch 1, share of the teacher's metric.
+
+    gain: what it must be beside what it was made from, the float form of its model; for a student's, the teacher's.
+    """
 
     max_size_mb: float = Field(gt=0)
     max_p50_ms: float = Field(gt=0)
     min_quality: float = Field(ge=0, le=2)
+    gain: Literal["either", "smaller", "faster"] = "either"
 
 
 class Recipe(Config):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import write_bytes, write_text
-from components.core.params import Budget
+from components.core.params import LIMITS, Budget
 from components.evaluation.charts.curves import STYLE as CURVES_STYLE
 from components.evaluation.charts.curves import curve_charts
 from components.evaluation.charts.frontier import STYLE as FRONTIER_STYLE
@@ -168,7 +168,7 @@ def _table(selection: Row) -> list[dict[str, Any]]:
             "p50": p50_of(row),
             "size_share": round(100 * row["size_bytes"] / largest, 1),
             "p50_share": round(100 * p50_of(row) / slowest, 1),
-            "missed": dict.fromkeys(Budget.model_fields, "") | {m.limit: m.text for m in shortfalls(dict(row), budget)},
+            "missed": dict.fromkeys(LIMITS, "") | {m.limit: m.text for m in shortfalls(dict(row), budget)},
         }
         for row in rows
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import ModelpressError
-from components.core.params import Budget
+from components.core.params import LIMITS, Budget
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ Row = Mapping[str, Any]
 
 # Qualities this close (relative) are a tie: a dev set of 500 sentences can't tell them apart, a stopwatch can.
 TIE = 0.005
+NO_GAIN = {"either": "neither smaller nor faster than", "smaller": "not smaller than", "faster": "not faster than"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,10 @@ def select(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row) -
         ModelpressError: no variant meets the budget, or one was not measured.
     """
     rows = [measured_row(variant, latency) for variant in variants]
-    within = [row for row in rows if not shortfalls(row, budget)]
-    if not within:
+    chosen = best(rows, budget)
+    if chosen is None:
         raise ModelpressError(_nobody_meets(recipe, budget, rows))
-    chosen = best(within)
-    reason = _reason(chosen, within, rows, budget)
+    reason = _reason(chosen, rows, budget)
     return selection_of(recipe, budget, variants, latency, chosen["variant"], reason, met=True)
 
 
@@ -166,32 +166,46 @@ def _ties(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if _signed_quality(row) >= top - TIE * abs(top)]
 
 
-def best(rows: Sequence[Row]) -> Row:
-    """Return the fastest of the rows that tie for the best quality; a variant that gains nothing is no rival."""
-    return min(_ties(gaining(rows)), key=lambda row: (p50_of(row), row["size_bytes"], row["variant"]))
+def best(rows: Sequence[Row], budget: Budget) -> Row | None:
+    """Return the fastest of the rows within the budget that tie for the best quality, or None where there is none.
+
+    A variant that gains nothing is no rival.
+    """
+    rivals = gaining(rows, budget)
+    return min(_ties(rivals), key=lambda row: (p50_of(row), row["size_bytes"], row["variant"])) if rivals else None
 
 
-def gaining(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that are smaller, or beyond both confidence intervals faster, than their float parent's.
+def gaining(rows: Sequence[Row], budget: Budget) -> list[Row]:
+    """Return the rows within the budget's limits that gain, as it asks, on what they were made from.
 
-    Where the float form of the same model is not among them, there is nothing to gain on.
+    A variant is made from the float form of its model, a student's float form from the teacher's. Where that is not
+    among the rows there is nothing to gain on. Faster is: beyond both confidence intervals.
     """
     floats = {row["parent"]: row for row in rows if row["precision"] == "fp32"}
-    return [row for row in rows if row["precision"] == "fp32" or _gains(row, floats.get(row["parent"]))]
+
+    def gains(row: Row) -> bool:
+        is_float = row["precision"] == "fp32"
+        before = floats.get(row["recipe"] if is_float else row["parent"], row)
+        if before is row or (is_float and row["parent"] == row["recipe"]):
+            return True
+        smaller = row["size_bytes"] < before["size_bytes"]
+        faster = row["latency_ms"]["batch_1"]["high"] < before["latency_ms"]["batch_1"]["low"]
+        return bool({"smaller": smaller, "faster": faster, "either": smaller or faster}[budget.gain])
+
+    return [row for row in rows if not shortfalls(row, budget) and gains(row)]
 
 
-def _gains(row: Row, parent: Row | None) -> bool:
-    if parent is None or row["size_bytes"] < parent["size_bytes"]:
-        return True
-    slowest, quickest = row["latency_ms"]["batch_1"]["high"], parent["latency_ms"]["batch_1"]["low"]
-    return bool(slowest < quickest)
-
-
-def _reason(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
-    rivals = gaining(within)
-    left_out = [row["variant"] for row in within if row not in rivals]
-    gain = f" Left out, neither smaller nor faster than their fp32 form: {', '.join(left_out)}." if left_out else ""
+def _reason(chosen: Row, rows: Sequence[Row], budget: Budget) -> str:
+    rivals = gaining(rows, budget)
+    left_out = _left_out(rows, budget)
+    gain = f" Left out, {NO_GAIN[budget.gain]} what they were made from: {', '.join(left_out)}." if left_out else ""
     return _choice(chosen, rivals, rows, budget) + gain
+
+
+def _left_out(rows: Sequence[Row], budget: Budget) -> list[str]:
+    """Return the names of variants within the limits that gain nothing."""
+    rivals = gaining(rows, budget)
+    return [row["variant"] for row in rows if not shortfalls(row, budget) and row not in rivals]
 
 
 def _choice(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Budget) -> str:
@@ -225,10 +239,15 @@ def nearest_miss(rows: Sequence[Row], budget: Budget) -> Row:
 
 
 def _nobody_meets(recipe: str, budget: Budget, rows: Sequence[Row]) -> str:
+    if left_out := _left_out(rows, budget):
+        return (
+            f"recipes.{recipe}.budget: what is within its limits, {', '.join(left_out)}, is {NO_GAIN[budget.gain]} "
+            f"what it was made from (gain: {budget.gain}); relax it in params.yaml or add a better variant"
+        )
     missed = {row["variant"]: shortfalls(row, budget) for row in rows}
     nearest = nearest_miss(rows, budget)["variant"]
     problems = [f"nearest is {nearest}: {', '.join(miss.text for miss in missed[nearest])}"]
-    for limit in Budget.model_fields:
+    for limit in LIMITS:
         misses = {name: miss for name, found in missed.items() for miss in found if miss.limit == limit}
         if len(misses) < len(rows):
             problems.append(f"{limit}: met by {', '.join(name for name in missed if name not in misses)}")

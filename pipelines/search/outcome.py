@@ -10,6 +10,7 @@ from typing import Any
 
 from components.core.params import Budget, Params, Variant
 from components.evaluation.selection import (
+    NO_GAIN,
     best,
     measured_row,
     megabytes_text,
@@ -43,10 +44,11 @@ def conclude(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row)
     Where none is within the budget, the nearest miss is selected and `met` is false.
     """
     rows = [measured_row(row, latency) for row in variants]
-    if any(not shortfalls(row, budget) for row in rows):
+    if best(rows, budget):
         return select(recipe, budget, variants, latency)
     nearest = nearest_miss(rows, budget)
-    reason = f"Nothing fits. The nearest miss: {'; '.join(miss_in_words(nearest, budget))}."
+    misses = miss_in_words(nearest, budget) or [f"{NO_GAIN[budget.gain]} what it was made from"]
+    reason = f"Nothing fits. The nearest miss: {'; '.join(misses)}."
     return selection_of(recipe, budget, variants, latency, nearest["variant"], reason, met=False)
 
 
@@ -109,8 +111,7 @@ def _rival(name: str, budget: Budget, rows: Sequence[Row], met: bool) -> tuple[s
 
 def _best_without(lifted: Sequence[str], budget: Budget, rows: Sequence[Row]) -> Row | None:
     budget = budget.model_copy(update={name: LIFTED[name] for name in lifted})
-    within = [row for row in rows if not shortfalls(row, budget)]
-    return best(within) if within else None
+    return best(rows, budget)
 
 
 def _quality_floor(refused: Sequence[Row], chosen: Row) -> tuple[bool, str]:

@@ -49,9 +49,28 @@ def test_variant_that_is_neither_smaller_nor_surely_faster_than_its_float_form_i
     rows = [variant("float", 37.0, 4), variant("int8", 37.4, size, precision="int8")]
     selection = select("toy", BUDGET, rows, latency({"float": 3, "int8": p50}))
     assert selection["selected"] == selected
-    assert ("Left out, neither smaller nor faster than their fp32 form: int8." in selection["reason"]) == (
+    assert ("Left out, neither smaller nor faster than what they were made from: int8." in selection["reason"]) == (
         selected == "float"
     )
+
+
+@pytest.mark.parametrize(
+    ("gain", "size", "p50", "gains"),
+    [("faster", 3, 3, False), ("faster", 5, 2.5, True), ("smaller", 3, 9, True), ("smaller", 4.5, 1, False)],
+)
+def test_a_recipe_says_what_counts_as_a_gain(gain: str, size: float, p50: float, gains: bool) -> None:
+    budget = BUDGET.model_copy(update={"gain": gain})
+    rows = [variant("float", 37.0, 4), variant("int8", 37.4, size, precision="int8")]
+    selection = select("toy", budget, rows, latency({"float": 3, "int8": p50}))
+    assert selection["selected"] == ("int8" if gains else "float")
+
+
+def test_a_variant_gains_on_what_it_was_made_from_though_that_is_over_the_budget() -> None:
+    rows = [variant("teacher", 38.0, 9, parent="toy"), variant("student", 38.0, 4, parent="toy-student")]
+    timings = latency({"teacher": 3, "student": 9})
+    assert select("toy", BUDGET, rows, timings)["selected"] == "student"  # slower than the teacher, and smaller
+    with pytest.raises(ModelpressError, match="within its limits, student, is not faster than what it was made from"):
+        select("toy", BUDGET.model_copy(update={"gain": "faster"}), rows, timings)
 
 
 def test_lowest_value_is_best_when_the_metric_is_an_error() -> None:
