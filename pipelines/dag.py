@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_plan(root: Path, targets: Sequence[str] | None = None, *, check: bool =
     """
     from dvc.lock import LockError
 
-    with locked_repo(root) as repo, params_parsed_once():
+    with _readable_repo(root) as repo, params_parsed_once():
         graph, stages = planned_stages(repo, list(targets) if targets else None)
         plan: dict[str, PlannedStage] = {}
         for stage in stages:
@@ -69,7 +70,7 @@ def read_plan(root: Path, targets: Sequence[str] | None = None, *, check: bool =
 
 def is_stale(root: Path, name: str) -> bool:
     """Return whether a stage differs from dvc.lock now (its dependencies may have been reproduced unchanged)."""
-    with locked_repo(root) as repo:
+    with _readable_repo(root) as repo:
         _, stages = planned_stages(repo, [name])
         return bool(stages[-1].changed())
 
@@ -80,12 +81,19 @@ def why_stale(root: Path, targets: Sequence[str] | None = None) -> dict[str, lis
     Raises:
         ModelpressError: a kill left half of DVC's list of paths in use.
     """
+    with _readable_repo(root) as repo, params_parsed_once():
+        _, stages = planned_stages(repo, list(targets) if targets else None)
+        return {stage_name(stage): _reasons(stage) for stage in stages}
+
+
+@contextmanager
+def _readable_repo(root: Path) -> Iterator[Any]:
+    """Yield a locked repo, to be compared with dvc.lock; half a list of paths in use is one line."""
     from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
 
-    with locked_repo(root) as repo, params_parsed_once():
-        _, stages = planned_stages(repo, list(targets) if targets else None)
+    with locked_repo(root) as repo:
         try:
-            return {stage_name(stage): _reasons(stage) for stage in stages}
+            yield repo
         except (RWLockFileCorruptedError, RWLockFileFormatError):
             raise ModelpressError(
                 f"{Path(repo.tmp_dir) / 'rwlock'}: half written by a process that was killed; `modelpress run` mends it"

@@ -19,7 +19,7 @@ from components.core.threads import threads
 if TYPE_CHECKING:
     from components.compression.context import Context
 
-SCRATCH = Path(".modelpress")  # what may be lost: checkpoints of unfinished fits, teachers' answers
+SCRATCH = Path(".modelpress")  # what may be lost: checkpoints of unfinished fits, teachers' answers, scores
 
 
 class Fits:

@@ -81,8 +81,9 @@ def _block_of(document: Any, key: str) -> tuple[Any, Any]:
             known: Any = [str(index) for index in range(len(block))]
         else:
             known = block if isinstance(block, dict) else []
-        # a named block's new key may be one that has a default; whether there is such a key, `check` knows
-        if step not in known and isinstance(block, dict) and 2 <= place < len(steps) - 1:
+        # a new key of stages or of a named block may be one that has a default; if there is such a key, `check` knows
+        optional = place >= (1 if steps[0] == "stages" else 2)
+        if step not in known and isinstance(block, dict) and optional and place < len(steps) - 1:
             block[step] = {}
         elif step not in known and not (isinstance(block, dict) and place == len(steps) - 1):
             where = ".".join(steps[: place + 1])

@@ -43,7 +43,7 @@ class RunOptions:
 def apply_settings(root: Path, assignments: Sequence[str], recipes: Sequence[str], console: Console) -> None:
     """Write `--set` values into params.yaml, if the result passes every check, and say what changed.
 
-    Not while a flow runs: DVC notes the parameters it finds when a stage ends, not those the stage was started with.
+    Not while a flow runs: half of its stages would begin with other parameters than the rest.
 
     Raises:
         ModelpressError: what the checks found, a recipe that is not there, or a flow; params.yaml is as it was then.
@@ -139,11 +139,10 @@ def run(root: Path, params: Params, options: RunOptions, console: Console) -> in
             show_failures(view, console)
             return 1
         except KeyboardInterrupt:
-            jobs = (
-                f" --jobs {options.jobs}" if options.jobs else ""
-            )  # it shares the threads out: other sums, other bytes
-            again = f"modelpress run {' '.join(options.recipes)}{jobs}"
-            console.print(f"Stopped. [bold]{escape(again)}[/] goes on from here.", highlight=False, soft_wrap=True)
+            # other jobs would share the threads out otherwise, which changes sums' order
+            jobs = ["--jobs", str(options.jobs)] if options.jobs else []
+            again = ["modelpress run", *options.recipes, *jobs, *(["--promote"] if options.promote else [])]
+            console.print(f"Stopped. [bold]{escape(' '.join(again))}[/] goes on from here.", highlight=False)
             return INTERRUPTED
     show_outcome(root, options.recipes, console)
     return 0

@@ -7,15 +7,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from components.core.files import read_json, sha256_file, sha256_tree, write_json
 from components.core.task import Task, TaskDataset
 from pipelines.fits import SCRATCH, stable
 
-CODE = (
-    "components/export/torch_predictor.py",
-    "components/export/torch_session.py",
-    "components/evaluation/quality.py",
-)
+# beside the task's own, of which `root` has the digest
+CODE = ("export", "evaluation/quality.py", "inference/predictor.py", "training/weights.py")
 
 
 def model_metrics(recipe: str, model: str) -> Path:
@@ -41,15 +40,21 @@ def torch_scores(
     known = {split: dict(stage[split]) for split in splits}
     if all(set(names) <= scores.keys() for scores in known.values()):
         return known
-    inputs = [sha256_tree(Path("models") / model), sha256_tree(root), *(sha256_file(Path(path)) for path in CODE)]
+    inputs = [_digest(path) for path in (Path("models", model), root, *(Path("components", name) for name in CODE))]
     digest = hashlib.sha256(stable([inputs, options.model_dump(), sorted(splits)])).hexdigest()[:16]
     kept = SCRATCH / "scores" / f"{digest}.json"
-    if not kept.is_file():
-        from components.evaluation.quality import score_splits
-        from components.export.torch_predictor import torch_predictor
-        from components.training.weights import load_model
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):  # the other precisions' stages may run beside this one
+        if not kept.is_file():
+            from components.evaluation.quality import score_splits
+            from components.export.torch_predictor import torch_predictor
+            from components.training.weights import load_model
 
-        print(f"{model}: scoring by {', '.join(sorted(names))}", flush=True)
-        predictor = torch_predictor(task, load_model(task, Path("models") / model, root), options, root / "assets")
-        write_json(kept, score_splits(task, predictor, splits))
+            print(f"{model}: scoring by {', '.join(sorted(names))}", flush=True)
+            predictor = torch_predictor(task, load_model(task, Path("models", model), root), options, root / "assets")
+            write_json(kept, score_splits(task, predictor, splits))
     return {split: {**known[split], **scores} for split, scores in read_json(kept).items()}
+
+
+def _digest(path: Path) -> str:
+    return sha256_tree(path) if path.is_dir() else sha256_file(path)

@@ -20,7 +20,7 @@ from components.compression.context import Context
 from components.compression.distill import Logit, distilling_step
 from components.core.config import Config
 from components.core.errors import ModelpressError
-from components.core.params import Calibration
+from components.core.params import Calibration, unread_percentile
 from components.core.task import LoopSpec, TrainedModel
 from components.export.fake_quant import plain, simulate
 from components.export.ranges import StreamingHistogram, find_range
@@ -37,8 +37,7 @@ class QuantizeAware(Config):
     train: dict[str, Any] = {}
 
     def idle(self) -> Mapping[str, str]:
-        reason = f"is of method percentile, but method is {self.method}"
-        return {} if self.method == "percentile" else {"percentile": reason}
+        return unread_percentile(self.method)
 
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
         """Return a copy of `model` that rounds, fine-tuned to the recipe's teacher.
@@ -73,9 +72,7 @@ class QuantizeAware(Config):
         ranges.observer = None
         if not seen:
             raise ModelpressError(f"quantize_aware: a model of {context.task.name} with no convolution and no product")
-        calibration = Calibration(method=self.method)
-        if self.method == "percentile":
-            calibration = Calibration(percentile=self.percentile)
+        calibration = Calibration(method=self.method, percentile=self.percentile)
         for name, histogram in seen.items():
             ranges.set(name, *find_range(histogram, calibration))
         print(f"ranges of {len(seen)} activations found on {self.batches} batches", flush=True)

@@ -66,6 +66,12 @@ class Student(Config):
     passes: list[dict[str, dict[str, Any]]] = Field(min_length=1)
 
 
+def unread_percentile(method: str) -> dict[str, str]:
+    """Return what `idle` says of the option `percentile` beside a method of finding ranges."""
+    reason = f"is of method percentile, but method is {method}"
+    return {} if method == "percentile" else {"percentile": reason}
+
+
 class Calibration(Config):
     """How static int8 learns which values activations take: on examples of train, never of dev or test."""
 
@@ -74,11 +80,8 @@ class Calibration(Config):
     percentile: float = Field(default=99.99, gt=50, le=100)
     seed: int = 1
 
-    @model_validator(mode="after")
-    def _percentile_is_used(self) -> Self:
-        if self.method != "percentile" and "percentile" in self.model_fields_set:
-            raise ValueError(f"percentile: is of method percentile, but method is {self.method}; leave it out")
-        return self
+    def idle(self) -> Mapping[str, str]:
+        return unread_percentile(self.method)
 
 
 _METHODS = {  # which of them each option of `quantize` belongs to

@@ -178,15 +178,18 @@ def best(rows: Sequence[Row], budget: Budget) -> Row | None:
 def gaining(rows: Sequence[Row], budget: Budget) -> list[Row]:
     """Return the rows within the budget's limits that gain, as it asks, on what they were made from.
 
-    A variant is made from the float form of its model, a student's float form from the teacher's. Where that is not
-    among the rows there is nothing to gain on. Faster is: beyond both confidence intervals.
+    A variant is made from the float form of its model; a student's float form, unless it is better, from the teacher's;
+    each answering in the same way. Where that is not among the rows there is nothing to gain on. Faster is: beyond both
+    confidence intervals.
     """
-    floats = {row["parent"]: row for row in rows if row["precision"] == "fp32"}
+    floats = {(row["parent"], row["metric"], row["runtime"]): row for row in rows if row["precision"] == "fp32"}
 
     def gains(row: Row) -> bool:
         is_float = row["precision"] == "fp32"
-        before = floats.get(row["recipe"] if is_float else row["parent"], row)
+        before = floats.get((row["recipe"] if is_float else row["parent"], row["metric"], row["runtime"]), row)
         if before is row or (is_float and row["parent"] == row["recipe"]):
+            return True
+        if is_float and _signed_quality(row) > _signed_quality(before) + TIE * abs(_signed_quality(before)):
             return True
         smaller = row["size_bytes"] < before["size_bytes"]
         faster = row["latency_ms"]["batch_1"]["high"] < before["latency_ms"]["batch_1"]["low"]
@@ -242,7 +245,7 @@ def _nobody_meets(recipe: str, budget: Budget, rows: Sequence[Row]) -> str:
     if left_out := _left_out(rows, budget):
         return (
             f"recipes.{recipe}.budget: what is within its limits, {', '.join(left_out)}, is {NO_GAIN[budget.gain]} "
-            f"what it was made from (gain: {budget.gain}); relax it in params.yaml or add a better variant"
+            f"what it was made from (gain: {budget.gain}); add a better variant"
         )
     missed = {row["variant"]: shortfalls(row, budget) for row in rows}
     nearest = nearest_miss(rows, budget)["variant"]

@@ -150,6 +150,8 @@ def _fewest_in_float(
         )
         if loss <= judge.tolerance.quality_drop:
             return graphs, tried
+    if not ranking:
+        raise ProofError("static int8: the graph has no layer that could be int8; take fp32")
     raise ProofError(
         f"static int8: not one of {len(ranking)} layers can be int8 while dev loses at most "
         f"{judge.tolerance.quality_drop:.2%}; allow more, train with quantize_aware, or take fp32"

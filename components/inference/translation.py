@@ -38,14 +38,17 @@ class TranslationPredictor(Predictor):
         Of a sentence of more than MAX_SOURCE tokens the first ones are read, and a warning is logged.
         """
         sources = [self._source.encode(text) for text in inputs]
-        for number, ids in enumerate(sources, 1):
-            if len(ids) > MAX_SOURCE:
-                LOG.warning("input %d: %d tokens, of which the first %d are read", number, len(ids), MAX_SOURCE)
-        sources = [[*ids[:MAX_SOURCE], EOS] for ids in sources]
+        if long := [i for i, ids in enumerate(sources) if len(ids) > MAX_SOURCE]:
+            LOG.warning(
+                "%d of %d inputs, the first is number %d, have more than %d tokens: only so many are read",
+                len(long), len(sources), long[0] + 1, MAX_SOURCE,
+            )  # fmt: skip
+        said = [i for i, ids in enumerate(sources) if ids]
         answers: list[list[int]] = [[] for _ in sources]
-        for rows in rows_of_like_length([len(ids) for ids in sources], BATCH):
-            for i, ids in zip(rows, self._run([sources[i] for i in rows]), strict=True):
-                answers[i] = ids if len(sources[i]) > 1 else []
+        for batch in rows_of_like_length([len(sources[i][:MAX_SOURCE]) for i in said], BATCH):
+            rows = [said[place] for place in batch]
+            for i, ids in zip(rows, self._run([[*sources[i][:MAX_SOURCE], EOS] for i in rows]), strict=True):
+                answers[i] = ids
         return answers
 
     def _run(self, sources: list[list[int]]) -> list[list[int]]:

@@ -197,7 +197,9 @@ def _check_fit(config: ModelConfig, picture: Sequence[int]) -> None:
     """
     height, width, _ = picture
     problems = []
-    if (halvings := len(config.depths) - 1 + config.stem_stride // 2) > math.log2(min(height, width)):
+    most = math.log2(min(height, width))  # a densenet's halving leaves out an odd row, the others' takes it in
+    most = math.floor(most) if config.architecture == "densenet" else math.ceil(most)
+    if (halvings := len(config.depths) - 1 + config.stem_stride // 2) > most:
         problems.append(f"depths: {halvings} halvings are too many for pictures of {width} x {height}")
     if config.augment.flip == "dihedral" and height != width:
         problems.append(f"augment.flip: dihedral needs square pictures, these are {width} x {height}")

@@ -26,7 +26,7 @@ from pipelines.search.space import Candidate, form_of
 
 Row = Mapping[str, Any]
 LIFTED = {"max_size_mb": math.inf, "max_p50_ms": math.inf, "min_quality": 0.0}
-LIMITS = {"max_size_mb": "--max-size", "max_p50_ms": "--max-p50", "min_quality": "--min-quality"}
+FLAGS = {"max_size_mb": "--max-size", "max_p50_ms": "--max-p50", "min_quality": "--min-quality"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def limits(selection: Row, given_up: Mapping[str, int]) -> list[Limit]:
     """
     budget, rows = Budget(**selection["budget"]), selection["variants"]
     chosen = next(row for row in rows if row["variant"] == selection["selected"])
-    return [_limit(name, budget, rows, chosen, bool(selection["met"]), given_up.get(name, 0)) for name in LIMITS]
+    return [_limit(name, budget, rows, chosen, bool(selection["met"]), given_up.get(name, 0)) for name in FLAGS]
 
 
 def _limit(name: str, budget: Budget, rows: Sequence[Row], chosen: Row, met: bool, given_up: int) -> Limit:
@@ -105,7 +105,7 @@ def _rival(name: str, budget: Budget, rows: Sequence[Row], met: bool) -> tuple[s
     for lifted in ([], other):
         kept, rival = (_best_without(names, budget, rows) for names in (lifted, [name, *lifted]))
         if rival is not kept and (met or kept is None):
-            return f"without {' and '.join(['it', *(LIMITS[each] for each in lifted)])}", rival
+            return f"without {' and '.join(['it', *(FLAGS[each] for each in lifted)])}", rival
     return "", None
 
 
@@ -143,7 +143,7 @@ def _stated(name: str, budget: Budget) -> str:
         "max_p50_ms": f"{budget.max_p50_ms:g}ms",
         "min_quality": f"{budget.min_quality:g}",
     }
-    return f"{LIMITS[name]} {values[name]}"
+    return f"{FLAGS[name]} {values[name]}"
 
 
 def block(recipe: str, candidate: Candidate, params: Params) -> dict[str, Any]:

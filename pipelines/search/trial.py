@@ -214,7 +214,8 @@ def _block(block: Mapping[str, Any], effort: Effort, train: Mapping[str, Any]) -
         return dict(block)
     if effort == "untrained":
         little = {key: value for key, value in block.items() if key not in ("sequence", "train")}
-        return {**little, "batches": 1} if "batches" in little or "remove" in little else little
+        estimated = "remove" in little and little.get("criterion", "taylor") == "taylor"
+        return {**little, "batches": 1} if "batches" in little or estimated else little
     full = {**train, **block.get("train", {})}
     epochs = math.ceil(full["epochs"] / SHORT)
     if epochs == full["epochs"]:  # there is nothing shorter

@@ -149,6 +149,12 @@ def test_an_unproven_variant_fails_its_stage_and_is_not_packaged(finished: Path,
     assert "package@tiny-int8 Skipped" in done.stdout
     assert not (root / "exports/tiny-int8").exists()
     assert sha256_tree(root / "bundles/tiny/tiny-int8") == before  # the last good one stays
+
+
+def test_a_variant_that_lost_more_than_its_tolerance_fails_its_stage(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "worse"
+    shutil.copytree(finished, root, symlinks=True)
+    params = yaml.safe_load((root / "params.yaml").read_text())
     params["variants"]["tiny-fp16"]["tolerance"] = {"quality_drop": 0.0}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     scores = root / "metrics/tiny/models/tiny.json"
@@ -156,8 +162,10 @@ def test_an_unproven_variant_fails_its_stage_and_is_not_packaged(finished: Path,
     for values in metrics["quality"].values():
         values["bleu_beam2"] = 101.0  # what no graph reaches
     write_json(scores, metrics)
+    before = sha256_tree(root / "metrics/tiny/variants")
     refused = call(root, sys.executable, "-m", "pipelines", "evaluate", "tiny-fp16")
     assert refused.returncode != 0
+    assert sha256_tree(root / "metrics/tiny/variants") == before
     assert "worse than the torch model's" in refused.stderr, refused.stderr
 
 

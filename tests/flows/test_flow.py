@@ -147,6 +147,7 @@ def test_flow_goes_on_after_kill_9_and_leaves_no_orphan(
         repository.write(diamond(pause=0.7))
     process = killed.start()
     while not killed.processes():
+        assert process.poll() is None
         time.sleep(0.02)
     time.sleep(random.Random(seed).uniform(0.0, 2.0))  # of about three seconds
     assert process.poll() is None

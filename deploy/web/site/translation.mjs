@@ -31,16 +31,16 @@ export class TranslationPredictor {
    */
   async predictIds(sentences) {
     const encoded = sentences.map((text) => this.source.encode(text));
-    encoded.forEach(({length}, i) => {
-      if (length > MAX_SOURCE) console.warn(`input ${i + 1}: ${length} tokens, of which the first ${MAX_SOURCE} are read`);
-    });
+    const long = encoded.filter(({length}) => length > MAX_SOURCE).length;
+    if (long) console.warn(`${long} inputs have more than ${MAX_SOURCE} tokens: only so many are read`);
     const sources = encoded.map((ids) => [...ids.slice(0, MAX_SOURCE), EOS]);
-    const order = sources.map((_, i) => i).sort((a, b) => sources[b].length - sources[a].length);
-    const answers = Array(sources.length);
+    const said = encoded.flatMap((ids, i) => (ids.length ? [i] : []));
+    const order = said.sort((a, b) => sources[b].length - sources[a].length);
+    const answers = Array.from(sources, () => []);
     for (let start = 0; start < order.length; start += BATCH) {
       const rows = order.slice(start, start + BATCH);
       const targets = await this.#run(rows.map((i) => sources[i]));
-      rows.forEach((i, row) => (answers[i] = sources[i].length > 1 ? targets[row] : []));
+      rows.forEach((i, row) => (answers[i] = targets[row]));
     }
     return answers;
   }

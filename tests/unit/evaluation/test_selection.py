@@ -65,6 +65,23 @@ def test_a_recipe_says_what_counts_as_a_gain(gain: str, size: float, p50: float,
     assert selection["selected"] == ("int8" if gains else "float")
 
 
+def test_a_variant_gains_on_the_float_form_that_answers_in_the_same_way() -> None:
+    greedy = {"metric": "bleu_greedy", "quality": {"dev": {"bleu_greedy": 36.0}, "test": {"bleu_greedy": 36.0}}}
+    rows = [
+        variant("beam", 38.0, 4),
+        variant("beam-int8", 38.0, 4, precision="int8"),
+        {**variant("greedy", 36.0, 4), **greedy},
+    ]
+    timings = latency({"beam": 20, "beam-int8": 10, "greedy": 5})
+    budget = BUDGET.model_copy(update={"gain": "faster"})
+    assert "Left out" not in select("toy", budget, rows, timings)["reason"]
+
+
+def test_a_better_student_needs_no_other_gain() -> None:
+    rows = [variant("teacher", 37.0, 4), variant("student", 38.0, 4, parent="toy-student")]
+    assert select("toy", BUDGET, rows, latency({"teacher": 3, "student": 3}))["selected"] == "student"
+
+
 def test_a_variant_gains_on_what_it_was_made_from_though_that_is_over_the_budget() -> None:
     rows = [variant("teacher", 38.0, 9, parent="toy"), variant("student", 38.0, 4, parent="toy-student")]
     timings = latency({"teacher": 3, "student": 9})

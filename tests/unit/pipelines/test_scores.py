@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.core.files import new_folder, write_json
 from components.core.task import TrainedModel
@@ -41,3 +42,8 @@ def test_they_are_the_stages_and_another_beams_once_for_all_precisions(
     assert capsys.readouterr().out == "tiny: scoring by bleu_beam3\n"
     assert scores(3) == first
     assert capsys.readouterr().out == ""
+    torch.manual_seed(1)
+    with new_folder(Path("models/tiny")) as out:
+        save_model(TrainedModel(config, TASK.build_model(config, root)), out)
+    scores(3)
+    assert capsys.readouterr().out == "tiny: scoring by bleu_beam3\n"  # another model

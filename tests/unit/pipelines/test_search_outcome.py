@@ -48,6 +48,14 @@ def test_the_best_within_the_budget_is_chosen_and_the_frontier_dominates_every_r
         )
 
 
+def test_where_all_fit_and_none_gains_what_was_asked_nothing_is_called_a_fit() -> None:
+    budget = Budget(max_size_mb=0.5, max_p50_ms=9, min_quality=0.95, gain="faster")
+    rows = [{**row, "parent": "toy" if row["variant"] == "toy-fp32" else "made"} for row in ROWS]
+    selection = conclude("toy", budget, rows, latency({"toy-fp32": 1.0, "trial-1": 1.0, "trial-2": 0.5}))
+    assert (selection["selected"], selection["met"]) == ("trial-1", False)
+    assert selection["reason"] == "Nothing fits. The nearest miss: not faster than what it was made from."
+
+
 def test_each_limit_says_whether_it_binds_and_why() -> None:
     found = {limit.name: limit for limit in limits(concluded(0.5, 5, 0.95), {"max_size_mb": 7})}
     assert found["max_size_mb"].binds

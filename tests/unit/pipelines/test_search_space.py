@@ -145,6 +145,13 @@ def test_a_cheap_look_has_the_same_passes_with_less_training(effort: Any, expect
     assert at_effort(passes, "full", {"epochs": 24, "warmup_steps": 40}) == passes
 
 
+@pytest.mark.parametrize("effort", ["untrained", "short", "full"])
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "threshold"])
+def test_a_cheap_look_at_any_pruning_is_one_that_the_pass_takes(effort: Any, criterion: str) -> None:
+    passes = [{"prune": {"remove": {"channels": 0.5}, "criterion": criterion}}]
+    assert len(parse_passes(at_effort(passes, effort, {"epochs": 24}), "x")) == 1
+
+
 def params_of_toy(**more: Any) -> Params:
     recipe = {
         "task": "image_classification",
