@@ -275,7 +275,8 @@ def variants_table(selection: Row, all_figures: bool = True) -> Table:
     from rich.table import Table
 
     metrics = sorted({row["metric"] for row in selection["variants"]})
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{selection['recipe']} · quality = {' / '.join(metrics)}")
+    title = f"{selection['recipe']} · quality = {' / '.join(metrics)}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title)  # 80 columns are enough
     table.add_column("variant", overflow="fold", min_width=22)  # the only column that may wrap
     left_out = () if all_figures else ("test", "max diff")
     headings = [heading for heading in _cells(selection["variants"][0], selection["unit"]) if heading not in left_out]
