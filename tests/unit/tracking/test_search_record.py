@@ -25,7 +25,8 @@ def test_a_search_is_a_run_with_a_child_for_each_variant(root: Path) -> None:
     search = client.get_run(run_id)
     assert search.info.status == "FINISHED"
     assert search.data.tags["modelpress.selected"] == "trial-3"
-    assert search.data.params == {"max_size_mb": "1.0", "max_p50_ms": "5.0", "min_quality": "0.9"}
+    limits = {"max_size_mb": "1.0", "max_p50_ms": "5.0", "min_quality": "0.9"}
+    assert search.data.params == {**limits, "gain": "either"}
     assert search.data.metrics["size_mb"] == 0.5
     assert [file.path for file in client.list_artifacts(run_id)] == ["frontier.svg"]
     children = {
