@@ -78,7 +78,8 @@ def tiny_translator(
         for side, language in enumerate(("en", "ja")):
             write_text(raw / f"{split}.{language}", "".join(f"{pair[side]}\n" for pair in pairs))
     prepared.mkdir()
-    data = DataConfig(tokenizer=tokenizer, vocabulary=54, min_frequency=1)
+    sizes = {"min_frequency": 1} if tokenizer == "word" else {"vocabulary": 54}
+    data = DataConfig.model_validate({"tokenizer": tokenizer, **sizes})
     TASK.prepare(raw, prepared, {"reader": "parallel_text"}, data)
     config = ModelConfig(architecture="transformer", width=32, heads=2, ffn=64, encoder_layers=1, decoder_layers=1)
     model = TrainedModel(config, _trained(config, prepared, steps))
