@@ -81,15 +81,15 @@ def _block_of(document: Any, key: str) -> tuple[Any, Any]:
             known: Any = [str(index) for index in range(len(block))]
         else:
             known = block if isinstance(block, dict) else []
-        # a new key of stages or of a named block may be one that has a default; if there is such a key, `check` knows
-        optional = place >= (1 if steps[0] == "stages" else 2)
-        if step not in known and isinstance(block, dict) and optional and place < len(steps) - 1:
-            block[step] = {}
-        elif step not in known and not (isinstance(block, dict) and place == len(steps) - 1):
+        # a mapping's last key, and any key of stages or of a named block, may be one that has a default, and so be new;
+        # whether there is such a key, `check` knows
+        last = place == len(steps) - 1
+        may_be_new = isinstance(block, dict) and (last or place >= (1 if steps[0] == "stages" else 2))
+        if step not in known and not may_be_new:
             where = ".".join(steps[: place + 1])
             raise ModelpressError(f"--set {where}: no such key in params.yaml{did_you_mean(step, known)}")
         index: Any = int(step) if isinstance(block, list) else step
-        if place == len(steps) - 1:
+        if last:
             return block, index
-        block = block[index]
+        block = block[index] if step in known else block.setdefault(step, {})
     raise AssertionError("a dotted key has at least one step")

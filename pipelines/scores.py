@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from components.core.files import read_json, sha256_file, sha256_tree, write_json
+from components.core.files import read_json, sha256_tree, write_json
 from components.core.task import Task, TaskDataset
 from pipelines.fits import SCRATCH, stable
 
@@ -40,7 +40,7 @@ def torch_scores(
     known = {split: dict(stage[split]) for split in splits}
     if all(set(names) <= scores.keys() for scores in known.values()):
         return known
-    inputs = [_digest(path) for path in (Path("models", model), root, *(Path("components", name) for name in CODE))]
+    inputs = [sha256_tree(path) for path in (Path("models", model), root, *(Path("components", name) for name in CODE))]
     digest = hashlib.sha256(stable([inputs, options.model_dump(), sorted(splits)])).hexdigest()[:16]
     kept = SCRATCH / "scores" / f"{digest}.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,3 @@ def torch_scores(
             predictor = torch_predictor(task, load_model(task, Path("models", model), root), options, root / "assets")
             write_json(kept, score_splits(task, predictor, splits))
     return {split: {**known[split], **scores} for split, scores in read_json(kept).items()}
-
-
-def _digest(path: Path) -> str:
-    return sha256_tree(path) if path.is_dir() else sha256_file(path)

@@ -43,11 +43,12 @@ class TranslationPredictor(Predictor):
                 "%d of %d inputs, the first is number %d, have more than %d tokens: only so many are read",
                 len(long), len(sources), long[0] + 1, MAX_SOURCE,
             )  # fmt: skip
-        said = [i for i, ids in enumerate(sources) if ids]
+        sources = [[*ids[:MAX_SOURCE], EOS] for ids in sources]
+        said = [i for i, ids in enumerate(sources) if ids != [EOS]]
         answers: list[list[int]] = [[] for _ in sources]
-        for batch in rows_of_like_length([len(sources[i][:MAX_SOURCE]) for i in said], BATCH):
+        for batch in rows_of_like_length([len(sources[i]) for i in said], BATCH):
             rows = [said[place] for place in batch]
-            for i, ids in zip(rows, self._run([[*sources[i][:MAX_SOURCE], EOS] for i in rows]), strict=True):
+            for i, ids in zip(rows, self._run([sources[i] for i in rows]), strict=True):
                 answers[i] = ids
         return answers
 

@@ -154,10 +154,10 @@ def _search(
             console.print(f"{len(study.tried())} trials ended before; going on from there", highlight=False)
         study.run(options.trials, options.jobs, options.max_seconds)
         tried = study.tried()
-        done = [trial for trial in tried if trial.outcome.row is not None]
-        rows = [{**trial.outcome.row, "variant": trial.name} for trial in done if trial.outcome.row is not None]
+        done = [(trial, row) for trial in tried if (row := trial.outcome.row) is not None]
+        rows = [{**row, "variant": trial.name} for trial, row in done]
         # where they lie now: the study may be of before the project was moved
-        bundles = {trial.name: evaluate(trial.candidate, "full")["bundle"] for trial in done}
+        bundles = {trial.name: evaluate(trial.candidate, "full")["bundle"] for trial, _ in done}
     if not rows:
         ends = [*(trial.outcome.text for trial in tried), *study.failed, "--max-time was over before it"]
         raise ModelpressError(f"{options.recipe}: no trial came to its end; the first: {ends[0]}")

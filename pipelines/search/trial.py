@@ -20,7 +20,7 @@ from filelock import FileLock
 from components.compression.passes import parse_passes
 from components.core.bundle import Bundle
 from components.core.config import parse_config
-from components.core.files import new_folder, read_json, sha256_file, sha256_tree, write_json
+from components.core.files import new_folder, read_json, sha256_tree, write_json
 from components.core.params import Variant, load_params
 from components.core.task import TaskDataset, TrainedModel, load_task
 from components.core.threads import threads
@@ -226,7 +226,7 @@ def _block(block: Mapping[str, Any], effort: Effort, train: Mapping[str, Any]) -
 
 @cache
 def _digest_of(path: str) -> str:
-    return sha256_file(Path(path)) if Path(path).is_file() else sha256_tree(Path(path))
+    return sha256_tree(Path(path))
 
 
 def _lock(work: Path, key: str) -> str:

@@ -233,6 +233,7 @@ def test_promote_rollback_and_predict_by_alias(finished: Path) -> None:
     [
         (["run", "tinny"], "did you mean tiny?"),
         (["run", "--set", "recipes.tiny.train.epoch=2"], "did you mean epochs?"),
+        (["run", "--set", "recipes.tiny.trian.epochs=2"], "recipes.tiny.trian: unknown key, did you mean train?"),
         (["predict", "tiny-int9", "x"], "did you mean tiny-int8?"),
         (["predict", "tiny"], 'give one of: a "text"'),
         (["predict", "tiny", "--file", "nowhere.txt"], "nowhere.txt"),
