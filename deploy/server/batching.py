@@ -52,6 +52,8 @@ class Batcher:
         self._wanted = 1  # how many waiting inputs start a batch
         self._computing = 0  # inputs of the batches that run
         self._quick = quick
+        self._lone = True  # no other request came in the same step of the event loop of late
+        self._answered_now = False  # in this step of the event loop
         self._some, self._enough = asyncio.Event(), asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -74,6 +76,10 @@ class Batcher:
         if len(self._queue) + len(inputs) > self._settings.queue:
             raise queue_full(self._name)
         loop = asyncio.get_running_loop()
+        if self._answered_now:
+            self._lone = False  # more clients than one: what they ask is answered together from here on
+        elif self._lone and not self._queue and not self._computing and self._quick.fits(inputs):
+            return self._answer_now(inputs, loop)
         waiting = [_Waiting(item, loop.time(), loop.create_future()) for item in inputs]
         self._queue.extend(waiting)
         self._on_queue(len(self._queue))
@@ -81,6 +87,15 @@ class Batcher:
         if len(self._queue) >= self._wanted:
             self._enough.set()
         return await self._outcome(waiting)
+
+    def _answer_now(self, inputs: Sequence[Any], loop: asyncio.AbstractEventLoop) -> list[Any]:
+        self._answered_now = True
+        loop.call_soon(self._end_step)
+        self._on_batch(len(inputs), 0.0)
+        return _checked(answer_all(self._predict, list(inputs)))
+
+    def _end_step(self) -> None:
+        self._answered_now = False
 
     async def _outcome(self, waiting: list[_Waiting]) -> list[Any]:
         try:
@@ -91,10 +106,7 @@ class Batcher:
         finally:  # also when the client has gone: what was not begun never will be
             for item in waiting:
                 item.answer.cancel()
-        for number, answer in enumerate(answers):
-            if isinstance(answer, _Failure):
-                raise Refusal(400, f"inputs[{number}]: {answer.reason}")
-        return answers
+        return _checked(answers)
 
     async def close(self) -> None:
         """Answer all that waits, then end."""
@@ -139,6 +151,7 @@ class Batcher:
     def _answer_here(self) -> None:
         batch = self._next_batch(len(self._queue))
         self._wanted = 1
+        self._lone = len(batch) <= 1
         if batch:
             waited = asyncio.get_running_loop().time() - batch[0].arrived
             self._settle(batch, waited, answer_all(self._predict, [item.input for item in batch]))
@@ -181,6 +194,13 @@ class _Failure:
     """Stands in the place of an answer the predictor could not give."""
 
     reason: str
+
+
+def _checked(answers: list[Any]) -> list[Any]:
+    for number, answer in enumerate(answers):
+        if isinstance(answer, _Failure):
+            raise Refusal(400, f"inputs[{number}]: {answer.reason}")
+    return answers
 
 
 def answer_all(predict: Callable[[list[Any]], list[Any]], inputs: list[Any]) -> list[Any]:

@@ -70,6 +70,17 @@ class Metrics:
             ["model", "version", "outcome"], registry=registry,
         )  # fmt: skip
 
+        self._accounts: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
+
+    def account(self, route: str, model: str, version: str, role: str, status: str, seconds: float) -> None:
+        """Count a request that was answered (or was not) after so many seconds."""
+        key = (route, model, version, role, status)
+        known = self._accounts.get(key)
+        if known is None:  # to find a series by its labels takes longer than to count in it
+            known = self._accounts[key] = (self.requests.labels(*key), self.latency.labels(route, model))
+        known[0].inc()
+        known[1].observe(seconds)
+
     def text(self) -> bytes:
         """Return all measures, of all processes, in Prometheus's text format."""
         if not self._shared:

@@ -51,8 +51,7 @@ class Observed:
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         answered = scope.get(ANSWERED_BY, _NOBODY)
         route: Any = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(route, *answered.values(), str(status)).inc()
-        self._metrics.latency.labels(route, answered["model"]).observe(seconds)
+        self._metrics.account(route, **answered, status=str(status), seconds=seconds)
         if route not in _QUIET:
             log.info("request", extra={"fields": {
                 "method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2), **answered,

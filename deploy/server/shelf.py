@@ -25,9 +25,11 @@ class ServedVersion:
     def __init__(self, model: Model, workers: Workers, settings: Settings, metrics: Metrics) -> None:
         self.model = model
 
+        inputs, seconds = metrics.batch_inputs.labels(model.name), metrics.queue_seconds.labels(model.name)
+
         def on_batch(size: int, waited: float) -> None:
-            metrics.batch_inputs.labels(model.name).observe(size)
-            metrics.queue_seconds.labels(model.name).observe(waited)
+            inputs.observe(size)
+            seconds.observe(waited)
 
         waiting = metrics.queue_inputs.labels(model.name, model.version)
         self.batcher = Batcher(
