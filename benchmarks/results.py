@@ -8,7 +8,7 @@ from typing import Any
 
 from components.core.files import read_json, write_text
 from components.core.threads import threads
-from components.tracking.pipeline_run import chosen_row
+from components.evaluation.selection import chosen_row
 
 FOLDER = Path("benchmarks/results")
 NEVER = float("inf")  # step

@@ -145,6 +145,9 @@ def report(
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe; the first default one without.", show_default=False)
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="A page that sets all recipes that were run side by side.")
+    ] = False,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Print where a recipe's report page is, and open it with --open.
@@ -152,12 +155,11 @@ def report(
     Example: modelpress report tatoeba-transformer --open
     """
     from components.core.params import load_params
-    from pipelines.run_command import chosen_recipes
+    from pipelines.report_command import comparison_page, report_page
 
-    (name, *_) = chosen_recipes(load_params(), [recipe] if recipe else [], every=False)
-    page = Path("reports", name, "index.html").resolve()
-    if not page.is_file():
-        raise ModelpressError(f"{page}: no report yet; `modelpress run {name}` writes it")
+    if recipe and every:
+        raise ModelpressError("a recipe or --all, not both")
+    page = comparison_page(Path.cwd(), load_params()) if every else report_page(Path.cwd(), load_params(), recipe)
     print(page)
     if open_it:
         typer.launch(page.as_uri())

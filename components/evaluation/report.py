@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.core.files import write_bytes, write_text
 from components.core.params import LIMITS, Budget
@@ -18,7 +18,18 @@ from components.evaluation.charts.curves import curve_charts
 from components.evaluation.charts.frontier import STYLE as FRONTIER_STYLE
 from components.evaluation.charts.frontier import frontier_chart, short_names, standalone
 from components.evaluation.pictures import Picture
-from components.evaluation.selection import megabytes_text, p50_of, quality_of, quality_text, share_text, shortfalls
+from components.evaluation.selection import (
+    chosen_row,
+    megabytes_text,
+    p50_of,
+    quality_of,
+    quality_text,
+    share_text,
+    shortfalls,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATE = "report.html.j2"
 Row = Mapping[str, Any]
@@ -50,8 +61,35 @@ def write_report(
 def _page(
     recipe: str, selection: Row, curves: Any, examples: Sequence[Row], lineage: Row, pictures: Sequence[Picture]
 ) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+
+    chosen = chosen_row(selection)
+    return (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(
+            recipe=recipe,
+            selection=selection,
+            chosen=chosen,
+            cards=_cards(selection, chosen, _baseline(selection)),
+            frontier_wide=Markup(frontier_chart(selection, 920, 460)),
+            frontier_narrow=Markup(frontier_chart(selection, 400, 460)),
+            style=Markup(FRONTIER_STYLE + "\n" + CURVES_STYLE),
+            rows=_table(selection),
+            short=short_names([row["variant"] for row in selection["variants"]]),
+            models=[{"name": name, "charts": _marked(curve_charts(rows))} for name, rows in curves.items()],
+            **_example_view(examples, selection),
+            pictures=[{"title": p.title, "caption": p.caption, "body": Markup(p.body)} for p in pictures],
+            several_protocols=_several_protocols(selection, chosen),
+            lineage=_groups(lineage),
+            hardware=selection["hardware"],
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """Return what fills this folder's templates: every value escaped, a missing one is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -62,29 +100,7 @@ def _page(
     )
     environment.filters.update(megabytes=megabytes_text, milliseconds=_milliseconds, language=_language, words=_words)
     environment.filters["quality"] = quality_text
-    chosen = _chosen(selection)
-    return environment.get_template(TEMPLATE).render(
-        recipe=recipe,
-        selection=selection,
-        chosen=chosen,
-        cards=_cards(selection, chosen, _baseline(selection)),
-        frontier_wide=Markup(frontier_chart(selection, 920, 460)),
-        frontier_narrow=Markup(frontier_chart(selection, 400, 460)),
-        style=Markup(FRONTIER_STYLE + "\n" + CURVES_STYLE),
-        rows=_table(selection),
-        short=short_names([row["variant"] for row in selection["variants"]]),
-        models=[{"name": name, "charts": _marked(curve_charts(rows))} for name, rows in curves.items()],
-        **_example_view(examples, selection),
-        pictures=[{"title": p.title, "caption": p.caption, "body": Markup(p.body)} for p in pictures],
-        several_protocols=_several_protocols(selection, chosen),
-        lineage=_groups(lineage),
-        hardware=selection["hardware"],
-    )
-
-
-def _chosen(selection: Row) -> Row:
-    row: Row = next(row for row in selection["variants"] if row["variant"] == selection["selected"])
-    return row
+    return environment
 
 
 def _several_protocols(selection: Row, chosen: Row) -> bool:

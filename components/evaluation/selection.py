@@ -45,6 +45,11 @@ def select(recipe: str, budget: Budget, variants: Sequence[Row], latency: Row) -
     return selection_of(recipe, budget, variants, latency, chosen["variant"], reason, met=True)
 
 
+def chosen_row(selection: Row) -> dict[str, Any]:
+    """Return the selected variant's row of the content of a selection.json."""
+    return next(dict(row) for row in selection["variants"] if row["variant"] == selection["selected"])
+
+
 def selection_of(
     recipe: str, budget: Budget, variants: Sequence[Row], latency: Row, chosen: str, reason: str, met: bool
 ) -> dict[str, Any]:

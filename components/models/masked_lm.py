@@ -1,7 +1,7 @@
 """Masked language model (Devlin et al. 2019): a Transformer encoder that reads both sides of a blank.
 
 Pre-norm layers, output tied to the embedding, no segments and no pooled vector. The output product, the largest of all,
-is computed at the blanks alone.
+is computed at the blanks alone, and so is what the last layer makes of its attention: nobody reads it elsewhere.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class MaskedLM(nn.Module):
         """Return logits (B * N, vocabulary) of what stands at the places `blank`; L is at most positions.MAX_LENGTH."""
         mask = (ids_BL == self.pad)[:, None, None, :].to(self.norm.weight.dtype) * MASKED
         x_BLW = dropout(self.embedding(ids_BL), self.dropout, self.training)
-        for layer in self.layers:
+        *layers, last = self.layers
+        for layer in layers:
             x_BLW = layer(x_BLW, mask)
-        x_BNW = x_BLW.gather(1, blank_BN[:, :, None].expand(-1, -1, x_BLW.shape[-1]))
+        x_BNW = last.at(blank_BN, x_BLW, mask)
         return self.embedding.logits(self.norm(x_BNW).flatten(0, 1), self.output_bias)

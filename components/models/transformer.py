@@ -35,6 +35,13 @@ class SelfAttention(nn.Module):
         mixed = attention(*self._query_key_value(x_BLW), mask)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
+    def at(self, place_BN: Tensor, x_BLW: Tensor, mask: Tensor) -> Tensor:
+        """Return `forward` at some places alone, (B, N, width)."""
+        query, key, value = self._query_key_value(x_BLW)
+        place_BHND = place_BN[:, None, :, None].expand(-1, self.heads, -1, self.head_width)
+        mixed = attention(query.gather(2, place_BHND), key, value, mask)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
     def weights(self, x_BLW: Tensor, mask: Tensor) -> Tensor:
         """Return what `forward` attends to, (B, H, L, L): each row sums to one."""
         query, key, _ = self._query_key_value(x_BLW)
@@ -124,6 +131,13 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + dropout(self.attention(self.attention_norm(x), mask), self.dropout, self.training)
         return x + dropout(self.ffn(self.ffn_norm(x)), self.dropout, self.training)
+
+    def at(self, place_BN: Tensor, x_BLW: Tensor, mask: Tensor) -> Tensor:
+        """Return `forward` at some places alone, (B, N, width): the others are only attended to."""
+        x_BNW = x_BLW.gather(1, place_BN[:, :, None].expand(-1, -1, x_BLW.shape[-1]))
+        seen_BNW = self.attention.at(place_BN, self.attention_norm(x_BLW), mask)
+        x_BNW = x_BNW + dropout(seen_BNW, self.dropout, self.training)
+        return x_BNW + dropout(self.ffn(self.ffn_norm(x_BNW)), self.dropout, self.training)
 
 
 class DecoderLayer(nn.Module):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.core.files import read_json, sha256_file
+from components.evaluation.selection import chosen_row
 from components.tracking.stage_record import (
     StageRecord,
     flat_numbers,
@@ -123,11 +124,6 @@ class PipelineRun:
             log_values(client, run_id, headline(chosen), tags={"modelpress.selected": chosen["variant"]})
             log_artifact(client, run_id, self._root / "bundles" / recipe / chosen["variant"] / "MODEL_CARD.md")
         log_artifact(client, run_id, self._root / "reports" / recipe)
-
-
-def chosen_row(selection: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of the selected variant."""
-    return next(dict(row) for row in selection["variants"] if row["variant"] == selection["selected"])
 
 
 def headline(row: Mapping[str, Any]) -> dict[str, float]:

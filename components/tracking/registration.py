@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from components.core.bundle import MANIFEST, Bundle
 from components.core.errors import ModelpressError
 from components.core.files import read_json, sha256_file, write_json
-from components.evaluation.selection import p50_of, quality_of
-from components.tracking.pipeline_run import chosen_row, git_tags, headline
+from components.evaluation.selection import chosen_row, p50_of, quality_of
+from components.tracking.pipeline_run import git_tags, headline
 from components.tracking.stage_record import log_values
 from components.tracking.store import (
     DATABASE,

@@ -36,6 +36,17 @@ def test_logits_stand_in_the_order_of_rows_and_blanks() -> None:
         torch.testing.assert_close(together[3:4], net(ids[1:2], torch.tensor([[7]])), rtol=1e-4, atol=1e-5)
 
 
+def test_last_layer_gives_at_the_blanks_what_it_would_everywhere() -> None:
+    net, ids = model(), torch.randint(FIRST_WORD, VOCABULARY, (3, 9))
+    ids[0, 6:] = PAD
+    blank = torch.tensor([[1, 4], [2, 7], [0, 8]])
+    *_, last = net.layers
+    x, mask = torch.randn(3, 9, 16), (ids == PAD)[:, None, None, :] * -1e4
+    with torch.no_grad():
+        everywhere = last(x, mask)
+        torch.testing.assert_close(last.at(blank, x, mask), everywhere[torch.arange(3)[:, None], blank])
+
+
 def test_of_the_words_chosen_80_per_cent_are_masked_and_10_are_others() -> None:
     torch.manual_seed(0)
     words = torch.randint(FIRST_WORD, VOCABULARY, (2000, 64))
