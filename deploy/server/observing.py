@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Any
@@ -45,8 +46,8 @@ class Observed:
             log.exception("a request failed")
             if not status:
                 await internal_error()(scope, receive, watched)
-        finally:
-            self._account(scope, status, time.perf_counter() - began)
+        finally:  # the answer's bytes leave in the event loop's next step; what is noted of it leaves behind them
+            asyncio.get_running_loop().call_soon(self._account, scope, status, time.perf_counter() - began)
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         answered = scope.get(ANSWERED_BY, _NOBODY)

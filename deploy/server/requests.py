@@ -47,10 +47,11 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         Refusal: 413 too large, 408 too slow, 415 compressed.
     """
     limit = settings.max_request_bytes
-    if request.headers.get("content-encoding", "identity") != "identity":
+    headers = dict(request.scope["headers"])
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Refusal(415, "compressed bodies are not read; send it as it is", _CLOSE)
-    stated = request.headers.get("content-length", "0")
-    if stated.isdecimal() and int(stated) > limit:
+    stated = headers.get(b"content-length", b"0")
+    if stated.isdigit() and int(stated) > limit:
         raise _too_large(limit)
     parts, size = [], 0
     try:
