@@ -87,6 +87,14 @@ def test_every_model_is_scored_under_three_protocols_and_a_pruned_one_computes_l
     assert f"{work['tiny-pruned-int8']:.4g} M multiply-adds" in (finished / "reports/tiny/index.html").read_text()
 
 
+def test_all_recipes_that_were_run_stand_side_by_side(finished: Path) -> None:
+    done = call(finished, *MODELPRESS, "report", "--all")
+    page = Path(done.stdout.strip())
+    assert page == finished / "reports/index.html"
+    assert 'href="tiny/index.html"' in page.read_text()
+    assert call(finished, *MODELPRESS, "run").stdout.count("running") == 0  # it is no stage's
+
+
 def test_second_run_finds_everything_cached(finished: Path) -> None:
     before = results(finished)
     again = call(finished, *MODELPRESS, "run")

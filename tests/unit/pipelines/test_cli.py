@@ -65,6 +65,8 @@ except SystemExit:
         (["predict", "nothing", "text"], "no bundle 'nothing'; nothing is packaged yet"),
         (["predict", "nothing"], 'give one of: a "text"'),
         (["promote", "nothing"], "params.yaml: no such file"),
+        (["report", "--all"], "params.yaml: no such file"),
+        (["report", "nothing", "--all"], "a recipe or --all, not both"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
