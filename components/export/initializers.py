@@ -6,10 +6,12 @@ for a graph's own initializers and its parent's, but not for those two levels ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+SCALE = "/scale"  # ends the name of a weight's scales
 
 
 def subgraphs(node: NodeProto) -> list[GraphProto]:
@@ -35,6 +37,17 @@ def all_initializers(model: ModelProto) -> Iterator[TensorProto]:
     """Yield every stored tensor, those of loops and branches included."""
     for graph in all_graphs(model.graph):
         yield from graph.initializer
+
+
+def count_floats(before: Iterable[ModelProto], after: Iterable[ModelProto]) -> dict[str, int]:
+    """Return how many numbers float graphs store, and how many their quantized forms still do (scales apart)."""
+    kinds = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+    def floats(graphs: Iterable[ModelProto]) -> int:
+        tensors = [t for graph in graphs for t in all_initializers(graph) if t.data_type in kinds]
+        return sum(int(np.prod(t.dims)) for t in tensors if not t.name.endswith(SCALE))
+
+    return {"all": floats(before), "in_float": floats(after)}
 
 
 def share_initializers(model: ModelProto) -> None:

@@ -14,12 +14,15 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from components.core.errors import ModelpressError
 from components.core.params import Quantize
 from components.export.attributes import attribute
-from components.export.initializers import all_graphs, arrays, share_initializers
+from components.export.initializers import SCALE, all_graphs, arrays, count_floats, share_initializers
 from components.export.qdq import SIXTEEN_BIT, full_scale, reduced_scale, rounded
 
 SUMS = {"x86-64-vnni": "32 bits", SIXTEEN_BIT: "16 bits; no two neighbouring weights of a sign make more than 128"}
+LEAST = 0.1  # share of the weights below which a graph is int8 by name alone
+WORTHWHILE = 8000  # weights: a smaller graph is neither large nor slow, whatever form it has
 SMALLEST = 1024  # elements: smaller tensors are not worth a scale
 RECURRENT = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2)}  # inputs that hold weights
 
@@ -27,10 +30,22 @@ RECURRENT = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2)}  # inputs that hold w
 def quantize_dynamic(
     graphs: Mapping[str, ModelProto], quantize: Quantize
 ) -> tuple[dict[str, ModelProto], dict[str, Any]]:
-    """Return float graphs in int8, exact on the targets, and what is to be known of them, for the manifest."""
+    """Return float graphs in int8, exact on the targets, and what is to be known of them, for the manifest.
+
+    Raises:
+        ModelpressError: hardly any of the weights are a product's, a table's or a recurrent operator's.
+    """
     reduced = SIXTEEN_BIT in quantize.targets
-    facts = {"method": "dynamic", "certificates": {target: {"sums": SUMS[target]} for target in quantize.targets}}
-    return {name: quantize_int8(graph, reduced) for name, graph in graphs.items()}, facts
+    written = {name: quantize_int8(graph, reduced) for name, graph in graphs.items()}
+    weights = count_floats(graphs.values(), written.values())
+    if weights["all"] >= WORTHWHILE and weights["in_float"] > (1 - LEAST) * weights["all"]:
+        share = 1 - weights["in_float"] / weights["all"]
+        raise ModelpressError(
+            f"dynamic int8 would hold {share:.1%} of the weights: it takes matrix products, tables and recurrent "
+            "layers, no convolutions; give the variant quantize: {method: static}"
+        )
+    certificates = {target: {"sums": SUMS[target]} for target in quantize.targets}
+    return written, {"method": "dynamic", "weights": weights, "certificates": certificates}
 
 
 def quantize_int8(model: ModelProto, reduced: bool = True) -> ModelProto:
@@ -98,7 +113,7 @@ class _GraphInt8:
         nodes += [
             helper.make_node("MatMulInteger", [quantized, weight, zero], [f"{y}/int32"], f"{y}/product"),
             helper.make_node("Cast", [f"{y}/int32"], [f"{y}/float"], f"{y}/cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [scale, f"{name}/scale"], [f"{y}/scales"], f"{y}/scale_both"),
+            helper.make_node("Mul", [scale, f"{name}{SCALE}"], [f"{y}/scales"], f"{y}/scale_both"),
             helper.make_node("Mul", [f"{y}/float", f"{y}/scales"], [scaled], f"{y}/rescale"),
         ]
         if bias:
@@ -123,7 +138,7 @@ class _GraphInt8:
         return [
             helper.make_node("Gather", [f"{name}/int8", ids], [f"{y}/row_int8"], f"{y}/rows"),
             helper.make_node("Cast", [f"{y}/row_int8"], [f"{y}/row_float"], f"{y}/cast", to=TensorProto.FLOAT),
-            helper.make_node("Gather", [f"{name}/scale", ids], [f"{y}/row_scale"], f"{y}/row_scales"),
+            helper.make_node("Gather", [f"{name}{SCALE}", ids], [f"{y}/row_scale"], f"{y}/row_scales"),
             helper.make_node("Unsqueeze", [f"{y}/row_scale", last], [f"{y}/row_scale_last"], f"{y}/row_scales_last"),
             helper.make_node("Mul", [f"{y}/row_float", f"{y}/row_scale_last"], [y], f"{y}/rescale"),
         ]
@@ -137,7 +152,7 @@ class _GraphInt8:
                 wide, unpacked = f"{name}/wide", f"{name}/unpacked"
                 # not a DequantizeLinear, which ONNX Runtime keeps as it is and computes in every run
                 self.at_load[wide] = helper.make_node("Cast", [f"{name}/int8"], [wide], wide, to=TensorProto.FLOAT)
-                self.at_load[unpacked] = helper.make_node("Mul", [wide, f"{name}/scale"], [unpacked], unpacked)
+                self.at_load[unpacked] = helper.make_node("Mul", [wide, f"{name}{SCALE}"], [unpacked], unpacked)
                 node.input[index] = unpacked
 
     def _store(self, name: str, axis: int, turn: bool = False, recurrent: bool = False) -> None:
@@ -151,7 +166,7 @@ class _GraphInt8:
         scale = (reduced_scale if self.reduced and not recurrent else full_scale)(weight, axis)
         values = rounded(weight, axis, scale)
         self._constant(f"{name}/int8", np.ascontiguousarray(values.T) if turn else values)
-        self._constant(f"{name}/scale", scale[:, None] if recurrent else scale)
+        self._constant(f"{name}{SCALE}", scale[:, None] if recurrent else scale)
 
     def _constant(self, name: str, value: np.ndarray) -> str:
         if all(tensor.name != name for tensor in self.graph.initializer):

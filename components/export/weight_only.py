@@ -9,7 +9,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md; rou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -21,10 +21,11 @@ from components.core.params import Quantize
 from components.export.attributes import attribute
 from components.export.compact import compact
 from components.export.initializers import (
+    SCALE,
     all_graphs,
-    all_initializers,
     all_nodes,
     arrays,
+    count_floats,
     share_initializers,
     subgraphs,
 )
@@ -46,7 +47,7 @@ def quantize_weights(
         "bits": quantize.bits,
         "block": quantize.block,
         "activations": quantize.activations,
-        "weights": _counts(graphs.values(), written.values()),
+        "weights": count_floats(graphs.values(), written.values()),
         "certificates": {target: {"sums": _sums(target, quantize)} for target in quantize.targets},
     }
     for graph in written.values():
@@ -62,17 +63,6 @@ def _sums(target: str, quantize: Quantize) -> str:
     return "32 bits" if target == "x86-64-vnni" else "16 bits; two products by 4-bit weights are 3,810 at most"
 
 
-def _counts(graphs: Collection[ModelProto], written: Collection[ModelProto]) -> dict[str, int]:
-    """Return how many numbers the float graphs store, and how many of them the new ones still do."""
-
-    def floats(found: Collection[ModelProto]) -> int:
-        kinds = (TensorProto.FLOAT, TensorProto.FLOAT16)
-        tensors = [t for g in found for t in all_initializers(g) if t.data_type in kinds]
-        return sum(int(np.prod(t.dims)) for t in tensors if not t.name.endswith(SCALE))
-
-    return {"all": floats(graphs), "in_float": floats(written)}
-
-
 def _quantize(model: ModelProto, quantize: Quantize) -> ModelProto:
     quantized = ModelProto()
     quantized.CopyFrom(model)
@@ -84,9 +74,6 @@ def _quantize(model: ModelProto, quantize: Quantize) -> ModelProto:
         quantized.opset_import.append(helper.make_opsetid(RUNTIME, 1))
     onnx.checker.check_model(quantized)
     return quantized
-
-
-SCALE = "/scale"  # ends the name of a weight's scales
 
 
 class _GraphWeights:

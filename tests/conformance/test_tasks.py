@@ -413,7 +413,12 @@ def test_every_graph_is_exported_proven_and_loaded_again(
     tolerance = tolerance_for(precision, loose, "t")
     out = tmp_path / "export"
     out.mkdir()
-    manifest = export_model(task, model, options, examples, root / "assets", tolerance, identity, out)
+    export = partial(export_model, task, model, options, examples, root / "assets", tolerance, identity, out)
+    if (name, precision) == ("resnet", "int8"):  # but for its last product it is convolutions
+        with pytest.raises(ModelpressError, match="give the variant quantize"):
+            export()
+        return
+    manifest = export()
     assert manifest.parity["answers_compared"] >= 100
     answers = load_predictor(out).predict(examples.inputs()[:5])
     if precision == "fp32":

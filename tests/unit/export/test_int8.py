@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from components.export.int8 import quantize_int8
+from components.core.errors import ModelpressError
+from components.core.params import Quantize
+from components.export.int8 import quantize_dynamic, quantize_int8
 from components.export.saturation import pairs_at_risk
 from components.inference.session import open_session
 
@@ -162,3 +164,34 @@ def test_input_model_is_left_as_it_was() -> None:
     before = graph.SerializeToString()
     quantize_int8(graph)
     assert graph.SerializeToString() == before
+
+
+def convolution_and_product(filters: int) -> onnx.ModelProto:
+    weights = {
+        "k": RNG.normal(size=(filters, 8, 3, 3)).astype(np.float32),
+        "w": RNG.normal(size=(filters, 40)).astype(np.float32),
+    }
+    return model(
+        [
+            helper.make_node("Conv", ["x", "k"], ["c"]),
+            helper.make_node("ReduceMax", ["c", "axes"], ["m"], keepdims=0),
+            helper.make_node("MatMul", ["m", "w"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, ["n", 8, 9, 9])],
+        [("y", ["n", 40])],
+        {**weights, "axes": np.array([2, 3])},
+    )
+
+
+def test_weights_that_stay_in_float_are_counted_without_scales() -> None:
+    _, facts = quantize_dynamic({"g": convolution_and_product(64)}, Quantize())
+    assert facts["weights"] == {"all": 64 * 8 * 9 + 64 * 40, "in_float": 64 * 8 * 9}
+
+
+def test_int8_by_name_alone_is_refused() -> None:
+    graph = convolution_and_product(512)
+    graph.graph.node.pop()  # the product and its weights: what is left is a convolution
+    graph.graph.initializer.remove(next(t for t in graph.graph.initializer if t.name == "w"))
+    graph.graph.output[0].CopyFrom(helper.make_tensor_value_info("m", TensorProto.FLOAT, ["n", 512]))
+    with pytest.raises(ModelpressError, match=r"would hold 0.0% of the weights.*method: static"):
+        quantize_dynamic({"g": graph}, Quantize())
