@@ -164,6 +164,7 @@ def evaluate(key: str) -> None:
             "teacher_quality": teacher,
             "quality_vs_teacher": share,
             "size_bytes": bundle.size_bytes(),
+            "deflated_bytes": bundle.deflated_bytes(),
             "parameters": bundle.manifest.parameters,
             "multiply_adds_m": own["dev"].get("multiply_adds_m"),
             "parity": bundle.manifest.parity,

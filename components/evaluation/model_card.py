@@ -125,8 +125,9 @@ def _quality(metrics: Mapping[str, Any]) -> str:
 
 def _size(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
     work = metrics.get("multiply_adds_m")  # not every task counts them
+    zipped = f", {metrics['deflated_bytes']:,} zipped" if "deflated_bytes" in metrics else ""
     return (
-        f"{metrics['size_bytes'] / 1e6:.2f} MB ({metrics['size_bytes']:,} bytes) of graphs and assets, "
+        f"{metrics['size_bytes'] / 1e6:.2f} MB ({metrics['size_bytes']:,} bytes{zipped}) of graphs and assets, "
         f"{manifest.parameters:,} parameters{f', {work:.4g} million multiply-adds an input' if work else ''}."
     )
 

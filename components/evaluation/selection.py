@@ -97,6 +97,7 @@ def measured_row(variant: Row, latency: Row) -> Row:
         **{key: variant[key] for key in kept},
         "mode": variant.get("mode", "max"),
         "signature": variant.get("signature", ""),
+        "deflated_bytes": variant.get("deflated_bytes"),
         "multiply_adds_m": variant.get("multiply_adds_m"),
         "latency_ms": timing["latency_ms"],
         "throughput": timing["throughput"],

@@ -85,6 +85,7 @@ def test_every_model_is_scored_under_three_protocols_and_a_pruned_one_computes_l
         in (finished / "bundles/tiny/tiny-pruned-int8/MODEL_CARD.md").read_text()
     )
     assert f"{work['tiny-pruned-int8']:.4g} M multiply-adds" in (finished / "reports/tiny/index.html").read_text()
+    assert all(0 < row["deflated_bytes"] < row["size_bytes"] for row in read_json(finished / SELECTION)["variants"])
 
 
 def test_all_recipes_that_were_run_stand_side_by_side(finished: Path) -> None:

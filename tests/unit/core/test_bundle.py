@@ -1,6 +1,7 @@
 """A bundle is loaded only if it holds exactly the files its manifest names, unchanged."""
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_round_trip_gives_the_same_manifest_and_counts_what_answers(bundle: Path
     loaded = Bundle.load(bundle)
     assert loaded.manifest.graphs["g"].inputs[0].shape == ("batch", 3)
     assert loaded.size_bytes() == len(b"graph") + len("a\n")
+    assert loaded.deflated_bytes() == len(zlib.compress(b"graph")) + len(zlib.compress(b"a\n"))
     before = (bundle / "manifest.json").read_bytes()
     Bundle.save(bundle, loaded.manifest)
     assert (bundle / "manifest.json").read_bytes() == before
