@@ -3,10 +3,11 @@
     python -m benchmarks.serving [BUNDLE]      (a folder, variant or recipe)
 
 Writes benchmarks/results/serving-VARIANT.json. The bundle's golden inputs are asked, one a request: texts, or pictures
-and sounds as data URLs. All three servers call the same predictor in as many processes as there are cores, ours and
-LitServe's with the same batching limits. They run at the same time and take turns within each round, idle while another
-is asked; ratios are medians over rounds. The load comes from wrk (Debian's package), whose client costs some
-microseconds a request: it shares the servers' cores, and a client in Python took as long as they did.
+and sounds as data URLs; each server has to answer each of them exactly as the predictor does. All three servers call
+the same predictor in as many processes as there are cores, ours and LitServe's with the same batching limits. They run
+at the same time and take turns within each round, idle while another is asked; ratios are medians over rounds. The load
+comes from wrk (Debian's package), whose client costs some microseconds a request: it shares the servers' cores, and a
+client in Python took as long as they did.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import requests
 
 from components.core.files import read_json, write_json
 from components.core.threads import threads
+from components.inference import load_predictor
 from pipelines.bundle_names import find_bundle
 
 CONNECTIONS = (1, 16, 64)
@@ -91,14 +93,16 @@ def main() -> None:
         raise SystemExit(f"{variant}: its inputs are no texts or data URLs; name a translator or a classifier")
     if not shutil.which("wrk"):
         raise SystemExit("the load comes from wrk: apt-get install wrk")
+    expected = answers_here(bundle, texts)
     known = systems(variant)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         urls = {name: stack.enter_context(running(name, system, bundle, texts[0])) for name, system in known.items()}
-        agreement = {name: check_answers(name, system, urls[name], examples) for name, system in known.items()}
+        for name, system in known.items():
+            check_answers(name, system, urls[name], texts, expected)
         bodies = {name: _write_bodies(folder / name, system, texts) for name, system in known.items()}
         rounds = take_turns(urls, bodies, options.seconds, options.rounds)
-    result = summarize(variant, rounds, options.seconds, agreement)
+    result = summarize(variant, rounds, options.seconds)
     write_json(options.out or Path(f"benchmarks/results/serving-{variant}.json"), result)
     print(result["ratios"])
 
@@ -137,17 +141,19 @@ def _wait(name: str, process: subprocess.Popen[bytes], url: str, question: Any) 
     raise SystemExit(f"{name} does not answer at {url}")
 
 
-def check_answers(name: str, system: System, url: str, examples: list[dict[str, Any]]) -> float:
-    """Ask every input once; return the share answered as the golden example is (int8 rounds by the batch)."""
-    equal = 0
-    for example in examples:
-        reply = requests.post(url, json=system.question(example["input"]), timeout=PATIENCE_S)
+def answers_here(bundle: Path, texts: list[str]) -> list[Any]:
+    """Return what the predictor answers to each text alone (int8 rounds by the batch), as JSON has it."""
+    predictor = load_predictor(bundle)
+    return [json.loads(json.dumps(predictor.predict([text])[0])) for text in texts]
+
+
+def check_answers(name: str, system: System, url: str, texts: list[str], expected: list[Any]) -> None:
+    """Ask every text once; a server that answers otherwise than the predictor does is not measured."""
+    for text, answer in zip(texts, expected, strict=True):
+        reply = requests.post(url, json=system.question(text), timeout=PATIENCE_S)
         reply.raise_for_status()
-        answer = system.answer(reply.json())
-        if type(answer) is not type(example["output"]):
-            raise SystemExit(f"{name} answered {answer!r} where the bundle's example has {example['output']!r}")
-        equal += answer == example["output"]
-    return round(equal / len(examples), 3)
+        if (got := system.answer(reply.json())) != answer:
+            raise SystemExit(f"{name} answered {got!r} where the predictor answers {answer!r}")
 
 
 def _write_bodies(file: Path, system: System, texts: list[str]) -> Path:
@@ -188,9 +194,7 @@ def load(url: str, bodies: Path, connections: int, seconds: int) -> dict[str, fl
     }
 
 
-def summarize(
-    variant: str, rounds: list[dict[str, dict[str, Any]]], seconds: int, agreement: dict[str, float]
-) -> dict[str, Any]:
+def summarize(variant: str, rounds: list[dict[str, dict[str, Any]]], seconds: int) -> dict[str, Any]:
     """Return medians over rounds, and of the ratios within a round: throughput ours / theirs, p99 theirs / ours."""
     from components.evaluation.hardware import describe
 
@@ -227,7 +231,6 @@ def summarize(
         },
         "rounds": len(rounds),
         "seconds_a_round": seconds,
-        "golden_answers_equal": agreement,
         "cores": threads(),
         "hardware": describe(),
     }

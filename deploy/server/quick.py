@@ -1,4 +1,4 @@
-"""Which inputs a model answers in less time than a thread takes to wake: those the event loop may answer itself.
+"""Which inputs a model answers in about the time a thread takes to wake: those the event loop may answer itself.
 
 Found out when a model is loaded, on its golden examples, so that no request can make a slow model look quick.
 """
