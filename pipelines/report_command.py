@@ -36,7 +36,8 @@ def comparison_page(root: Path, params: Params) -> Path:
         selection = root / "metrics" / name / "selection.json"
         model = root / "metrics" / name / "models" / f"{name}.json"
         if selection.is_file() and model.is_file():
-            trained.append(Trained(name, recipe.model_dump(), read_json(model), read_json(selection)))
+            has_page = (page.parent / name / "index.html").is_file()
+            trained.append(Trained(name, recipe.model_dump(), read_json(model), read_json(selection), has_page))
     if not trained:
         raise ModelpressError(f"{page}: no recipe has been run; `modelpress run --all` runs every one")
     write_comparison(trained, page)

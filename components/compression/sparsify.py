@@ -1,8 +1,8 @@
 """Unstructured magnitude pruning: the smallest weights become zero and stay zero while the rest is fine-tuned.
 
 Han et al. 2015. The shapes stay, so a graph keeps its size and its speed on common hardware. What zeros are worth is
-fewer bytes once a file is compressed for storage or transport: the pass prints how many, and a variant's report and
-model card give them for its bundle (`Bundle.deflated_bytes`). To make a network smaller and faster, use `prune`.
+fewer bytes once a file is compressed for storage or transport: the pass prints how many of the weights, and a variant's
+report and model card those of its bundle (`Bundle.deflated_bytes`). To make a network smaller and faster, use `prune`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Sparsify(Config):
 
 
 def deflated_bytes(module: nn.Module) -> int:
-    """Return the bytes of all parameters after DEFLATE (gzip's and zip's method) at its strongest."""
-    return sum(len(zlib.compress(p.detach().contiguous().numpy().tobytes(), 9)) for p in module.parameters())
+    """Return the bytes of all parameters under DEFLATE (gzip's and zip's method)."""
+    return sum(len(zlib.compress(p.detach().contiguous().numpy().tobytes())) for p in module.parameters())
 
 
 def _mask(weight: Tensor, fraction: float) -> Tensor:

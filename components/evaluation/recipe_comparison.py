@@ -25,13 +25,14 @@ class Trained:
     """A recipe that was run.
 
     settings: its block of params.yaml. model: metrics/<recipe>/models/<recipe>.json. selection:
-    metrics/<recipe>/selection.json.
+    metrics/<recipe>/selection.json. has_page: whether its own page is there.
     """
 
     recipe: str
     settings: Mapping[str, Any]
     model: Mapping[str, Any]
     selection: Mapping[str, Any]
+    has_page: bool = True
 
 
 def write_comparison(trained: Sequence[Trained], out: Path) -> None:
@@ -64,8 +65,9 @@ def _kind(trained: Trained) -> tuple[str, str]:
 def _group(members: Sequence[Trained]) -> dict[str, Any]:
     """Return the view of one table, the best teacher first."""
     dataset, task = _kind(members[0])
+    metric = _common_metric(members)
     rows = [
-        _row(one, differing)
+        _row(one, differing, metric)
         for one, differing in zip(members, differences([_told(one.settings) for one in members]), strict=True)
     ]
     shared = _shared([row["others"] for row in rows])
@@ -74,7 +76,7 @@ def _group(members: Sequence[Trained]) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "task": task.replace("_", " "),
-        "metric": rows[0]["metric"],
+        "metric": _words(metric) + (", less is better" if best == 1 else ""),
         "shared": _listed(shared),
         "rows": [{**row, **_shares(row, rows), "others": _listed(row["others"], shared)} for row in rows],
         "work": any(row["work"] for row in rows),
@@ -89,7 +91,11 @@ def _shared(others: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _listed(scores: Mapping[str, float], without: Collection[str] = ()) -> str:
     shown = {name: value for name, value in scores.items() if name not in without}
-    return " · ".join(f"{name.replace('_', ' ')} {quality_text(value)}" for name, value in shown.items())
+    return " · ".join(f"{_words(name)} {quality_text(value)}" for name, value in shown.items())
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,22 +103,36 @@ def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings.get("data", {}), **settings["model"], **settings["train"]}
 
 
-def _row(trained: Trained, differing: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = chosen_row(trained.selection)
-    metric, quality = chosen["metric"], trained.model["quality"]
-    dev, test = (quality[split].get(metric) for split in ("dev", "test"))
+def _common_metric(members: Sequence[Trained]) -> str:
+    """Return the first metric variants were chosen by that every teacher has; its own where they share none."""
+    wanted = [str(chosen_row(one.selection)["metric"]) for one in members]
+    return next((name for name in wanted if all(name in _quality(one)["dev"] for one in members)), wanted[0])
+
+
+def _quality(trained: Trained) -> dict[str, dict[str, float]]:
+    """Return the teacher's scores by split: those of its own, and those under its variants' options."""
+    under = trained.selection["teacher_quality"] or {}
+    return {split: {**scores, **under.get(split, {})} for split, scores in trained.model["quality"].items()}
+
+
+def _row(trained: Trained, differing: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    chosen, quality = chosen_row(trained.selection), _quality(trained)
+    own = chosen["metric"]
+    if metric not in quality["dev"]:
+        metric = own
     others = {name: value for name, value in quality["test"].items() if name not in (metric, WORK)}
     return {
         "recipe": trained.recipe,
         "differing": ", ".join(f"{name} {_text(value)}" for name, value in differing.items()),
         "parameters": trained.model["parameters"],
         "work": quality["dev"].get(WORK),
-        "metric": metric.replace("_", " ") + (", less is better" if chosen.get("mode") == "min" else ""),
-        "dev": dev if dev is not None else chosen["quality"]["dev"][metric],
-        "test": test,
+        "dev": quality["dev"][metric],
+        "test": quality["test"].get(metric),
         "others": others,
         "chosen": chosen["variant"],
-        "chosen_test": chosen["quality"].get("test", {}).get(metric),
+        "chosen_metric": "" if own == metric else _words(own),
+        "chosen_test": chosen["quality"].get("test", {}).get(own),
+        "page": trained.has_page,
         "size_bytes": chosen["size_bytes"],
         "p50": p50_of(chosen),
     }

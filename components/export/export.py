@@ -15,7 +15,7 @@ from components.core.params import Quantize
 from components.core.task import Task, TaskDataset, TrainedModel
 from components.core.tolerance import Tolerance
 from components.export.fake_quant import Simulated, plain
-from components.export.int8 import quantize_dynamic
+from components.export.int8 import check_worthwhile, quantize_dynamic
 from components.export.learned_ranges import Learned
 from components.export.parity import prove
 from components.export.precision import build_graphs
@@ -44,6 +44,7 @@ def export_model(
 
     Raises:
         ProofError: a graph disagrees with the torch model beyond the tolerance.
+        ModelpressError: int8 has no use for its weights.
     """
     precision = identity["precision"]
     quantization: dict[str, Any] = {}
@@ -60,6 +61,7 @@ def export_model(
         graphs, quantization = quantize_weights(build_graphs(task, model, options, "fp32"), quantize)
     elif precision == "int8":
         graphs, quantization = quantize_dynamic(build_graphs(task, model, options, "fp32"), quantize or Quantize())
+        check_worthwhile(quantization["weights"])
     else:
         graphs = build_graphs(task, model, options, precision)
     print(

@@ -30,22 +30,27 @@ RECURRENT = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2)}  # inputs that hold w
 def quantize_dynamic(
     graphs: Mapping[str, ModelProto], quantize: Quantize
 ) -> tuple[dict[str, ModelProto], dict[str, Any]]:
-    """Return float graphs in int8, exact on the targets, and what is to be known of them, for the manifest.
-
-    Raises:
-        ModelpressError: hardly any of the weights are a product's, a table's or a recurrent operator's.
-    """
+    """Return float graphs in int8, exact on the targets, and what is to be known of them, for the manifest."""
     reduced = SIXTEEN_BIT in quantize.targets
     written = {name: quantize_int8(graph, reduced) for name, graph in graphs.items()}
     weights = count_floats(graphs.values(), written.values())
-    if weights["all"] >= WORTHWHILE and weights["in_float"] > (1 - LEAST) * weights["all"]:
-        share = 1 - weights["in_float"] / weights["all"]
-        raise ModelpressError(
-            f"dynamic int8 would hold {share:.1%} of the weights: it takes matrix products, tables and recurrent "
-            "layers, no convolutions; give the variant quantize: {method: static}"
-        )
     certificates = {target: {"sums": SUMS[target]} for target in quantize.targets}
     return written, {"method": "dynamic", "weights": weights, "certificates": certificates}
+
+
+def check_worthwhile(weights: Mapping[str, int]) -> None:
+    """Refuse a graph that is int8 by name alone. weights: what `quantize_dynamic` noted of it.
+
+    Raises:
+        ModelpressError: of many weights hardly any became int8.
+    """
+    held = weights["all"] - weights["in_float"]
+    if weights["all"] >= WORTHWHILE and held < LEAST * weights["all"]:
+        raise ModelpressError(
+            f"dynamic int8 would hold {held / weights['all']:.1%} of the weights: it takes those of products, tables and "
+            f"recurrent layers from {SMALLEST} on, and no convolutions; give the variant quantize: {{method: static}}, or "
+            "weight_only where the graph has a loop"
+        )
 
 
 def quantize_int8(model: ModelProto, reduced: bool = True) -> ModelProto:

@@ -3,7 +3,8 @@
 A batch is one thread's share of all inputs that wait or run, so that no core is idle while another has all of them. It
 starts as soon as so many wait as were a share while the last one ran: a lone client never waits, and many clients find
 each other again. At the latest it starts `max_delay_ms` after its first input came. Where what waits is known to
-compute faster than a thread wakes, the event loop answers it itself.
+compute in about the time a thread takes to wake, the event loop answers it itself; a lone request's at once, without
+the queue.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ log = logging.getLogger("modelpress.batching")
 @dataclass(eq=False)
 class _Waiting:
     input: Any
+    request: object  # the same one of all inputs of a request
     arrived: float
     answer: asyncio.Future[Any] = field(repr=False)
 
@@ -78,15 +80,20 @@ class Batcher:
         loop = asyncio.get_running_loop()
         if self._answered_now:
             self._lone = False  # more clients than one: what they ask is answered together from here on
-        elif self._lone and not self._queue and not self._computing and self._quick.fits(inputs):
+        elif self._may_answer_now(inputs):
             return self._answer_now(inputs, loop)
-        waiting = [_Waiting(item, loop.time(), loop.create_future()) for item in inputs]
+        request = object()
+        waiting = [_Waiting(item, request, loop.time(), loop.create_future()) for item in inputs]
         self._queue.extend(waiting)
         self._on_queue(len(self._queue))
         self._some.set()
         if len(self._queue) >= self._wanted:
             self._enough.set()
         return await self._outcome(waiting)
+
+    def _may_answer_now(self, inputs: Sequence[Any]) -> bool:
+        alone = self._lone and not self._queue and not self._computing
+        return alone and len(inputs) <= self._settings.max_batch and self._quick.fits(inputs)
 
     def _answer_now(self, inputs: Sequence[Any], loop: asyncio.AbstractEventLoop) -> list[Any]:
         self._answered_now = True
@@ -151,7 +158,7 @@ class Batcher:
     def _answer_here(self) -> None:
         batch = self._next_batch(len(self._queue))
         self._wanted = 1
-        self._lone = len(batch) <= 1
+        self._lone = len({id(item.request) for item in batch}) <= 1
         if batch:
             waited = asyncio.get_running_loop().time() - batch[0].arrived
             self._settle(batch, waited, answer_all(self._predict, [item.input for item in batch]))

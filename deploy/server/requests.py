@@ -47,10 +47,9 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         Refusal: 413 too large, 408 too slow, 415 compressed.
     """
     limit = settings.max_request_bytes
-    headers = dict(request.scope["headers"])
-    if headers.get(b"content-encoding", b"identity") != b"identity":
+    if _header(request, b"content-encoding", b"identity") != b"identity":
         raise Refusal(415, "compressed bodies are not read; send it as it is", _CLOSE)
-    stated = headers.get(b"content-length", b"0")
+    stated = _header(request, b"content-length", b"0")
     if stated.isdigit() and int(stated) > limit:
         raise _too_large(limit)
     parts, size = [], 0
@@ -64,6 +63,11 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     except TimeoutError:
         raise Refusal(408, f"the body did not arrive within {settings.body_s:g} s", _CLOSE) from None
     return b"".join(parts)
+
+
+def _header(request: Request, name: bytes, absent: bytes) -> bytes:
+    """Return a header's first value as it came: `request.headers` decodes all of them each time it is asked."""
+    return next((value for key, value in request.scope["headers"] if key == name), absent)
 
 
 def _too_large(limit: int) -> Refusal:

@@ -176,6 +176,8 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
     plain = parse_config(task.Options, variants[0].options, f"variants.{name}.options")
     has_loop = not all(isinstance(spec, GraphSpec) for spec in task.graphs(teacher.module, plain))
     forms = dict(_forms(variants, static=not has_loop))
+    if _of_convolutions(teacher.module) and "int8" not in map(form_of, variants):
+        forms.pop("int8", None)  # dynamic int8 takes none of them, so `export` refuses it
     drops = {drop for v in variants if form_of(v) == "int8-static" and (drop := v.tolerance.get("quality_drop"))}
     distill = distills[0] if distills else {"logit": LOGIT, "model": {}}
     made = {model: chain for variant in variants for model, chain in _chains(params, variant.parent, sizes).items()}
@@ -261,6 +263,15 @@ def _magnitude(value: Any) -> int:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _of_convolutions(module: Any) -> bool:
+    """Return whether convolutions hold all but a tenth of a module's weights."""
+    from torch import nn
+
+    kinds = nn.Conv1d | nn.Conv2d
+    held = sum(part.weight.numel() for part in module.modules() if isinstance(part, kinds))
+    return bool(held > 0.9 * sum(parameter.numel() for parameter in module.parameters()))
 
 
 def _forms(variants: Sequence[Variant], static: bool) -> Iterator[tuple[str, dict[str, Any]]]:

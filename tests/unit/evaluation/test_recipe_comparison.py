@@ -18,6 +18,30 @@ def trained(recipe: str, quality: float, model: dict, dataset: str = "pairs", mo
     return Trained(recipe, settings, facts, selection)
 
 
+def test_teachers_are_compared_by_a_metric_they_share_and_variants_named_by_theirs(tmp_path: Path) -> None:
+    beam, greedy = trained("beam", 30.0, {}), trained("greedy", 33.0, {})
+    facts = {"parameters": 10, "quality": {s: {"bleu_beam4": 35.0, "bleu_greedy": 33.0} for s in ("dev", "test")}}
+    chosen = {**greedy.selection["variants"][0], "metric": "bleu_greedy", "quality": {"dev": {"bleu_greedy": 33.0}}}
+    selection = {**greedy.selection, "variants": [chosen], "teacher_quality": facts["quality"]}
+    page = page_of([beam, Trained("greedy", greedy.settings, facts, selection)], tmp_path)
+    assert links(page) == ["greedy", "beam"]  # 35 of beam 4 before 30
+    assert "translation: bleu beam4<" in page
+    assert "<td>35.00</td>" in page
+    assert "<small>bleu greedy</small>" in page
+
+
+def test_a_teacher_scored_under_its_variants_options_alone_keeps_its_own_figure(tmp_path: Path) -> None:
+    one = trained("a", 38.0, {})
+    facts = {"parameters": 10, "quality": {"dev": {"bleu_greedy": 20.0}, "test": {"bleu_greedy": 20.0}}}
+    selection = {**one.selection, "teacher_quality": {"dev": {"bleu_beam4": 40.0}, "test": {"bleu_beam4": 39.0}}}
+    assert "<td>40.00</td>" in page_of([Trained("a", one.settings, facts, selection)], tmp_path)
+
+
+def test_no_link_leads_to_a_page_that_is_not_there(tmp_path: Path) -> None:
+    one = trained("a", 38.0, {})
+    assert links(page_of([Trained("a", one.settings, one.model, one.selection, has_page=False)], tmp_path)) == []
+
+
 def page_of(members: list[Trained], tmp_path: Path) -> str:
     write_comparison(members, tmp_path / "index.html")
     return (tmp_path / "index.html").read_text(encoding="utf-8")

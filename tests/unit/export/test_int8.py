@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from components.core.errors import ModelpressError
 from components.core.params import Quantize
-from components.export.int8 import quantize_dynamic, quantize_int8
+from components.export.int8 import check_worthwhile, quantize_dynamic, quantize_int8
 from components.export.saturation import pairs_at_risk
 from components.inference.session import open_session
 
@@ -186,12 +186,12 @@ def convolution_and_product(filters: int) -> onnx.ModelProto:
 def test_weights_that_stay_in_float_are_counted_without_scales() -> None:
     _, facts = quantize_dynamic({"g": convolution_and_product(64)}, Quantize())
     assert facts["weights"] == {"all": 64 * 8 * 9 + 64 * 40, "in_float": 64 * 8 * 9}
+    check_worthwhile(facts["weights"])
 
 
 def test_int8_by_name_alone_is_refused() -> None:
-    graph = convolution_and_product(512)
-    graph.graph.node.pop()  # the product and its weights: what is left is a convolution
-    graph.graph.initializer.remove(next(t for t in graph.graph.initializer if t.name == "w"))
-    graph.graph.output[0].CopyFrom(helper.make_tensor_value_info("m", TensorProto.FLOAT, ["n", 512]))
-    with pytest.raises(ModelpressError, match=r"would hold 0.0% of the weights.*method: static"):
-        quantize_dynamic({"g": graph}, Quantize())
+    check_worthwhile({"all": 10_000, "in_float": 9_000})
+    check_worthwhile({"all": 7_000, "in_float": 7_000})  # too few to be worth anything in any form
+    check_worthwhile({"all": 0, "in_float": 0})
+    with pytest.raises(ModelpressError, match=r"would hold 9.9% of the weights.*method: static"):
+        check_worthwhile({"all": 10_000, "in_float": 9_010})

@@ -106,11 +106,12 @@ def test_crowd_is_shared_evenly_among_threads_when_each_client_asks_again_at_onc
     assert all(size in (7, 8, 9) for size in sizes[:6])
 
 
-def test_no_batch_is_larger_than_the_maximum_when_one_request_is() -> None:
+@pytest.mark.parametrize("quick", [NOT_QUICK, Quick(size=4, together=50)])
+def test_no_batch_is_larger_than_the_maximum_when_one_request_is(quick: Quick) -> None:
     async def test(batcher: Batcher, doubling: Doubling) -> None:
         assert await batcher.answer(list(range(10))) == [2 * n for n in range(10)]
 
-    assert [len(batch) for batch in run(test, max_batch=4).batches] == [4, 4, 2]
+    assert [len(batch) for batch in run(test, quick=quick, max_batch=4).batches] == [4, 4, 2]
 
 
 def test_one_input_waits_no_longer_than_the_delay_when_others_do_not_come() -> None:
@@ -181,6 +182,26 @@ def test_all_that_waits_is_answered_when_it_is_closed() -> None:
         assert [await task for task in tasks] == [[0], [2], [4], [6], [8]]
 
     run(test)
+
+
+def test_bad_input_of_a_lone_quick_request_is_refused_as_any_other() -> None:
+    async def test(batcher: Batcher, doubling: Doubling) -> None:
+        with pytest.raises(Refusal, match="inputs\\[1\\]: 'bad' is not a number") as refusal:
+            await batcher.answer([1, "bad"])
+        assert refusal.value.status == 400
+        assert await batcher.answer([1]) == [2]
+
+    run(test, quick=Quick(size=8, together=4))
+
+
+def test_a_client_left_alone_after_a_crowd_is_answered_at_once_again_however_many_inputs_it_sends() -> None:
+    async def test(batcher: Batcher, doubling: Doubling) -> None:
+        await asyncio.gather(*(batcher.answer([n]) for n in range(4)))
+        assert not batcher._may_answer_now([1, 2])
+        assert await batcher.answer([1, 2]) == [2, 4]
+        assert batcher._may_answer_now([1, 2])
+
+    run(test, quick=Quick(size=4, together=4))
 
 
 class Noting(Doubling):
