@@ -47,9 +47,9 @@ def check_worthwhile(weights: Mapping[str, int]) -> None:
     held = weights["all"] - weights["in_float"]
     if weights["all"] >= WORTHWHILE and held < LEAST * weights["all"]:
         raise ModelpressError(
-            f"dynamic int8 would hold {held / weights['all']:.1%} of the weights: it takes those of products, tables and "
-            f"recurrent layers from {SMALLEST} on, and no convolutions; give the variant quantize: {{method: static}}, or "
-            "weight_only where the graph has a loop"
+            f"dynamic int8 would hold {held / weights['all']:.1%} of the weights: it takes those of products, tables "
+            f"and recurrent layers from {SMALLEST} on, and no convolutions; give the variant "
+            "quantize: {method: static}, or weight_only where the graph has a loop"
         )
 
 
