@@ -71,6 +71,7 @@ class ModelConfig(Config):
     width: int = Field(gt=0)
     heads: int = Field(4, gt=0)
     layers: int = Field(gt=0)
+    reach: int = Field(2, ge=0, description="places to each side whose words are shown to a word ahead of the layers")
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")

@@ -1,23 +1,25 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from components.inference.masked_language_model import FIRST_WORD, MASK
 from components.inference.tokenizers import PAD
-from components.models.masked_lm import MaskedLM
+from components.models.masked_lm import MaskedLM, Neighbours
 from components.tasks.masked_language_model import hide
 
 VOCABULARY = 50
 
 
-def model() -> MaskedLM:
+def model(reach: int = 2) -> MaskedLM:
     torch.manual_seed(0)
     share = torch.full((VOCABULARY,), 1 / VOCABULARY)
-    return MaskedLM(share, width=16, heads=2, ffn=32, layers=2, dropout=0.0, pad=PAD).eval()
+    return MaskedLM(share, width=16, heads=2, ffn=32, layers=2, reach=reach, dropout=0.0, pad=PAD).eval()
 
 
-def test_a_blank_sees_both_sides_and_no_padding() -> None:
-    net, blank = model(), torch.tensor([[2]])
+@pytest.mark.parametrize("reach", [0, 1, 2])
+def test_a_blank_sees_both_sides_and_no_padding(reach: int) -> None:
+    net, blank = model(reach), torch.tensor([[2]])
     ids = torch.tensor([[7, 8, MASK, 9, 10]])
     with torch.no_grad():
         logits = net(ids, blank)
@@ -27,6 +29,14 @@ def test_a_blank_sees_both_sides_and_no_padding() -> None:
             assert (net(changed, blank) - logits).abs().max() > 1e-3
         padded = torch.nn.functional.pad(ids, (0, 6), value=PAD)
         torch.testing.assert_close(net(padded, blank), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_neighbours_are_mixed_as_by_a_convolution() -> None:
+    torch.manual_seed(0)
+    beside, x_BLW = Neighbours(4, 2), torch.randn(3, 7, 4)
+    kernel_OIK = beside.mix.weight.unflatten(1, (5, 4)).transpose(1, 2)
+    mixed_BWL = torch.nn.functional.conv1d(x_BLW.transpose(1, 2), kernel_OIK, beside.mix.bias, padding=2)
+    torch.testing.assert_close(beside(x_BLW, torch.ones(3, 7, 1)), x_BLW + mixed_BWL.transpose(1, 2))
 
 
 def test_logits_stand_in_the_order_of_rows_and_blanks() -> None:
