@@ -406,7 +406,7 @@ def test_every_graph_is_exported_proven_and_loaded_again(
     task, model, root = build(prepared, name)
     options = parse_config(task.Options, TOYS[task.name].options, "options")
     # untrained models are near ties everywhere; of a talker one other sample changes all that follow
-    agreement = {"fp16": 0.8, "int8": 0.0 if name == "talker" else 0.4}
+    agreement = {"fp16": 0.8, "int8": {"talker": 0.0, "masked-lm": 0.3}.get(name, 0.4)}
     loose = {"agreement": agreement[precision], "max_abs_diff": 1e9} if precision != "fp32" else {}
     identity = {"recipe": "r", "variant": "v", "parent": "r", "precision": precision, "runtime": "cpu"}
     examples = task.dataset(root, "dev")
