@@ -1,6 +1,6 @@
 """Word vectors: quality and words/s of our recipes beside gensim's word2vec, on the same text, with the same numbers.
 
-    python -m benchmarks.word2vec        (writes benchmarks/results/word2vec.json; about 20 minutes on a quiet machine)
+    python -m benchmarks.word2vec        (writes benchmarks/results/word2vec.json; about 10 minutes on a quiet machine)
 
 gensim is given each recipe's text, width, window, negatives, subsampling and epochs, and the rest as it comes. Each
 system trains in a process of its own with two threads, one after the other, round by round. Counted are the words of
