@@ -223,7 +223,8 @@ def _choice(chosen: Row, within: Sequence[Row], rows: Sequence[Row], budget: Bud
     limits = f"within the budget ({budget_in_words(budget)})"
     rivals = [row for row in _ties(within) if row is not chosen]
     if len(within) == 1:
-        return f"The only one of {len(rows)} variants {limits}: {result}."
+        only = f"The only one of {len(rows)} variants" if len(rows) > 1 else "The only variant is"
+        return f"{only} {limits}: {result}."
     if not rivals:
         return f"Best quality of the {len(within)} variants (of {len(rows)}) {limits}: {result}."
     rival = max(rivals, key=_signed_quality)
