@@ -113,7 +113,7 @@ class Bundle:
     def deflated_bytes(self) -> int:
         """Return the bytes of the same files under DEFLATE (zip's and gzip's method): what a download takes.
 
-        Zeros of unstructured pruning make these fewer, and nothing else.
+        What unstructured pruning is worth shows here alone.
         """
         return sum(len(zlib.compress((self.root / name).read_bytes())) for name in self._payload())
 
