@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import read_json, write_text
+from components.core.flatten import flatten
 from components.core.threads import threads
 from components.evaluation.selection import chosen_row
 
@@ -160,7 +161,7 @@ def _decode(result: Mapping[str, Any]) -> list[str]:
 def _orchestration(result: Mapping[str, Any]) -> list[str]:
     rows = [
         [key.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value), _LIMITS.get(key, "")]
-        for key, value in _flat(result)
+        for key, value in flatten(result).items()
         if not key.startswith("hardware")
     ]
     return [
@@ -422,12 +423,6 @@ _SECTIONS = {
     "spoken_digits": _spoken_digits,
     "sound_generation": _sound_generation,
 }
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        return [pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}{key}.")]
-    return [(prefix.rstrip("."), value)]
 
 
 def _machine(hardware: Mapping[str, Any]) -> str:

@@ -6,13 +6,14 @@ others: separable against full convolutions, dense against residual ones, LSTM a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from components.core.files import write_text
+from components.core.flatten import flatten
 from components.evaluation.report import page_environment
 from components.evaluation.selection import chosen_row, p50_of, quality_text
 
@@ -43,19 +44,11 @@ def write_comparison(trained: Sequence[Trained], out: Path) -> None:
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return of each mapping the settings (dotted names) that are not the same in all of them."""
-    flat = [dict(_flat(one)) for one in settings]
+    flat = [flatten(one) for one in settings]
     names = list(dict.fromkeys(name for one in flat for name in one))
     absent = object()
     differing = [name for name in names if any(one.get(name, absent) != flat[0].get(name, absent) for one in flat)]
     return [{name: one[name] for name in differing if name in one} for one in flat]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _kind(trained: Trained) -> tuple[str, str]:

@@ -64,26 +64,23 @@ def _page(
     from markupsafe import Markup
 
     chosen = chosen_row(selection)
-    return (
-        page_environment()
-        .get_template(TEMPLATE)
-        .render(
-            recipe=recipe,
-            selection=selection,
-            chosen=chosen,
-            cards=_cards(selection, chosen, _baseline(selection)),
-            frontier_wide=Markup(frontier_chart(selection, 920, 460)),
-            frontier_narrow=Markup(frontier_chart(selection, 400, 460)),
-            style=Markup(FRONTIER_STYLE + "\n" + CURVES_STYLE),
-            rows=_table(selection),
-            short=short_names([row["variant"] for row in selection["variants"]]),
-            models=[{"name": name, "charts": _marked(curve_charts(rows))} for name, rows in curves.items()],
-            **_example_view(examples, selection),
-            pictures=[{"title": p.title, "caption": p.caption, "body": Markup(p.body)} for p in pictures],
-            several_protocols=_several_protocols(selection, chosen),
-            lineage=_groups(lineage),
-            hardware=selection["hardware"],
-        )
+    template = page_environment().get_template(TEMPLATE)
+    return template.render(
+        recipe=recipe,
+        selection=selection,
+        chosen=chosen,
+        cards=_cards(selection, chosen, _baseline(selection)),
+        frontier_wide=Markup(frontier_chart(selection, 920, 460)),
+        frontier_narrow=Markup(frontier_chart(selection, 400, 460)),
+        style=Markup(FRONTIER_STYLE + "\n" + CURVES_STYLE),
+        rows=_table(selection),
+        short=short_names([row["variant"] for row in selection["variants"]]),
+        models=[{"name": name, "charts": _marked(curve_charts(rows))} for name, rows in curves.items()],
+        **_example_view(examples, selection),
+        pictures=[{"title": p.title, "caption": p.caption, "body": Markup(p.body)} for p in pictures],
+        several_protocols=_several_protocols(selection, chosen),
+        lineage=_groups(lineage),
+        hardware=selection["hardware"],
     )
 
 

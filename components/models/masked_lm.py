@@ -64,5 +64,5 @@ class MaskedLM(nn.Module):
         *layers, last = self.layers
         for layer in layers:
             x_BLW = layer(x_BLW, mask)
-        x_BNW = last.at(blank_BN, x_BLW, mask)
+        x_BNW = last(x_BLW, mask, blank_BN)
         return self.embedding.logits(self.norm(x_BNW).flatten(0, 1), self.output_bias)

@@ -30,17 +30,12 @@ class SelfAttention(nn.Module):
         for part in self.query_key_value.weight.chunk(3):
             nn.init.xavier_uniform_(part)
 
-    def forward(self, x_BLW: Tensor, mask: Tensor) -> Tensor:
-        """Return (B, L, width)."""
-        mixed = attention(*self._query_key_value(x_BLW), mask)
-        return self.output(mixed.transpose(1, 2).flatten(2))
-
-    def at(self, place_BN: Tensor, x_BLW: Tensor, mask: Tensor) -> Tensor:
-        """Return `forward` at some places alone, (B, N, width)."""
+    def forward(self, x_BLW: Tensor, mask: Tensor, place_BN: Tensor | None = None) -> Tensor:
+        """Return (B, L, width), or (B, N, width) at some places alone."""
         query, key, value = self._query_key_value(x_BLW)
-        place_BHND = place_BN[:, None, :, None].expand(-1, self.heads, -1, self.head_width)
-        mixed = attention(query.gather(2, place_BHND), key, value, mask)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        if place_BN is not None:
+            query = query.gather(2, place_BN[:, None, :, None].expand(-1, self.heads, -1, self.head_width))
+        return self.output(attention(query, key, value, mask).transpose(1, 2).flatten(2))
 
     def weights(self, x_BLW: Tensor, mask: Tensor) -> Tensor:
         """Return what `forward` attends to, (B, H, L, L): each row sums to one."""
@@ -128,16 +123,13 @@ class EncoderLayer(nn.Module):
         self.ffn_norm, self.ffn = nn.LayerNorm(width), FeedForward(width, ffn, probability)
         self.dropout = probability
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + dropout(self.attention(self.attention_norm(x), mask), self.dropout, self.training)
+    def forward(self, x: Tensor, mask: Tensor, place_BN: Tensor | None = None) -> Tensor:
+        """Return (B, L, width), or (B, N, width) at some places alone: the others are only attended to."""
+        seen = self.attention(self.attention_norm(x), mask, place_BN)
+        if place_BN is not None:
+            x = x.gather(1, place_BN[:, :, None].expand(-1, -1, x.shape[-1]))
+        x = x + dropout(seen, self.dropout, self.training)
         return x + dropout(self.ffn(self.ffn_norm(x)), self.dropout, self.training)
-
-    def at(self, place_BN: Tensor, x_BLW: Tensor, mask: Tensor) -> Tensor:
-        """Return `forward` at some places alone, (B, N, width): the others are only attended to."""
-        x_BNW = x_BLW.gather(1, place_BN[:, :, None].expand(-1, -1, x_BLW.shape[-1]))
-        seen_BNW = self.attention.at(place_BN, self.attention_norm(x_BLW), mask)
-        x_BNW = x_BNW + dropout(seen_BNW, self.dropout, self.training)
-        return x_BNW + dropout(self.ffn(self.ffn_norm(x_BNW)), self.dropout, self.training)
 
 
 class DecoderLayer(nn.Module):

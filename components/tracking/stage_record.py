@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.core.files import read_json
+from components.core.flatten import flatten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,20 +101,6 @@ def log_artifact(client: MlflowClient, run_id: str, path: Path) -> None:
         client.log_artifacts(run_id, str(path), path.name)
     elif path.is_file():
         client.log_artifact(run_id, str(path))
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings, and lists of mappings, as one flat mapping with dotted keys."""
-    if isinstance(value, Mapping):
-        items = [(str(key), inner) for key, inner in value.items()]
-    elif isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
-        items = [(str(index), inner) for index, inner in enumerate(value)]
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in items:
-        flat.update(flatten(inner, f"{prefix}.{key}" if prefix else key))
-    return flat
 
 
 def flat_numbers(value: Any) -> dict[str, float]:

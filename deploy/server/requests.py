@@ -9,6 +9,7 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
+from starlette.types import Scope
 
 from deploy.server.refusals import Refusal
 from deploy.server.settings import Settings
@@ -47,9 +48,9 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         Refusal: 413 too large, 408 too slow, 415 compressed.
     """
     limit = settings.max_request_bytes
-    if _header(request, b"content-encoding", b"identity") != b"identity":
+    if header(request.scope, b"content-encoding", b"identity") != b"identity":
         raise Refusal(415, "compressed bodies are not read; send it as it is", _CLOSE)
-    stated = _header(request, b"content-length", b"0")
+    stated = header(request.scope, b"content-length", b"0")
     if stated.isdigit() and int(stated) > limit:
         raise _too_large(limit)
     parts, size = [], 0
@@ -65,9 +66,9 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     return b"".join(parts)
 
 
-def _header(request: Request, name: bytes, absent: bytes) -> bytes:
-    """Return a header's first value as it came: `request.headers` decodes all of them each time it is asked."""
-    return next((value for key, value in request.scope["headers"] if key == name), absent)
+def header(scope: Scope, name: bytes, absent: bytes = b"") -> bytes:
+    """Return a header's first value as it came: `Request.headers` decodes all of them each time it is asked."""
+    return next((value for key, value in scope["headers"] if key == name), absent)
 
 
 def _too_large(limit: int) -> Refusal:

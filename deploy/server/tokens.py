@@ -6,7 +6,7 @@ import hmac
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploy.server.requests import json_response
+from deploy.server.requests import header, json_response
 
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # the bare page and what probes ask
 
@@ -27,5 +27,4 @@ class TokenRequired:
         await response(scope, receive, send)
 
     def _knows(self, scope: Scope) -> bool:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return hmac.compare_digest(given, self._expected)
+        return hmac.compare_digest(header(scope, b"authorization"), self._expected)

@@ -266,12 +266,14 @@ def _plain(value: Any) -> Any:
 
 
 def _of_convolutions(module: Any) -> bool:
-    """Return whether convolutions hold all but a tenth of a module's weights."""
+    """Return whether convolutions hold all but the share of a module's weights that dynamic int8 has to have."""
     from torch import nn
+
+    from components.export.int8 import LEAST
 
     kinds = nn.Conv1d | nn.Conv2d
     held = sum(part.weight.numel() for part in module.modules() if isinstance(part, kinds))
-    return bool(held > 0.9 * sum(parameter.numel() for parameter in module.parameters()))
+    return bool(held > (1 - LEAST) * sum(parameter.numel() for parameter in module.parameters()))
 
 
 def _forms(variants: Sequence[Variant], static: bool) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -54,7 +54,7 @@ def test_last_layer_gives_at_the_blanks_what_it_would_everywhere() -> None:
     x, mask = torch.randn(3, 9, 16), (ids == PAD)[:, None, None, :] * -1e4
     with torch.no_grad():
         everywhere = last(x, mask)
-        torch.testing.assert_close(last.at(blank, x, mask), everywhere[torch.arange(3)[:, None], blank])
+        torch.testing.assert_close(last(x, mask, blank), everywhere[torch.arange(3)[:, None], blank])
 
 
 def test_of_the_words_chosen_80_per_cent_are_masked_and_10_are_others() -> None:
