@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from components.models.positions import MAX_LENGTH, sinusoids
 from components.models.transformer import Transformer
 
 
@@ -25,12 +27,10 @@ def write_ctranslate2(model: Transformer, source_tokens: list[str], target_token
     spec.decoder.embeddings.weight = _array(model.target_embedding.table.weight)
     spec.decoder.projection.weight = _array(model.target_embedding.table.weight)
     spec.decoder.projection.bias = _array(model.output_bias)
-    for stack, embedding, norm in (
-        (spec.encoder, model.source_embedding, model.encoder_norm),
-        (spec.decoder, model.target_embedding, model.decoder_norm),
-    ):
+    positions = sinusoids(torch.arange(MAX_LENGTH), model.source_embedding.position_width)
+    for stack, norm in ((spec.encoder, model.encoder_norm), (spec.decoder, model.decoder_norm)):
         stack.scale_embeddings = True
-        stack.position_encodings.encodings = _array(embedding.positions)
+        stack.position_encodings.encodings = _array(positions)
         _norm(stack.layer_norm, norm)
     for layer_spec, layer in zip(spec.encoder.layer, model.encoder, strict=True):
         _self_attention(layer_spec.self_attention, layer)

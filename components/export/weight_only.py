@@ -4,7 +4,7 @@ Every graph is covered, loops included: products, embedding tables, convolutions
 product is ONNX Runtime's MatMulNBits, which reads the few bits when it runs, and so is an 8-bit one with `activations:
 int8`. With float activations it would unpack 8 bits at every call; those products, as all convolutions and recurrent
 operators, have their weights unpacked once, when the graph is loaded: a smaller file, with float's memory and speed.
-https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md; rounding is its MatMulNBitsQuantizer's.
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import torch
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from components.core.params import Quantize
 from components.export.attributes import attribute
+from components.export.block_rounding import in_blocks
 from components.export.compact import compact
 from components.export.initializers import (
     SCALE,
@@ -30,7 +32,6 @@ from components.export.initializers import (
     subgraphs,
 )
 from components.export.int8 import RECURRENT, SMALLEST
-from components.export.qdq import halves
 
 OPSET = 21  # the first with 4-bit tensors; of what graphs here hold, it changes nothing but the types that are allowed
 RUNTIME = "com.microsoft"  # the domain of ONNX Runtime's own operators
@@ -156,7 +157,7 @@ class _GraphWeights:
         if packed not in self.scales:
             matrix = self.weights[name] if turned else self.weights[name].T
             matrix = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % self.block)))
-            values, scale = in_blocks(matrix, self.bits, self.block)
+            values, scale = _blocks(matrix, self.bits, self.block)
             codes = (values.astype(np.int16) + (1 << (self.bits - 1))).astype(np.uint8)
             self._constant(packed, codes if self.bits == 8 else codes[..., ::2] | codes[..., 1::2] << 4)
             self._keep_scale(packed, scale)
@@ -175,18 +176,27 @@ class _GraphWeights:
     def _unpacked(self, name: str, axes: int) -> str:
         """Return the name of a weight of any shape unpacked at load; its first axes count the outputs.
 
-        A block lies within an output's weights; where these are no multiple of it, an output has one scale.
+        Recurrent weights end in a part of a block, as products do; where an output of a convolution has no whole blocks
+        it has one scale: padding would store a depthwise one's 9 numbers as 32.
         """
         unpacked = f"{name}/unpacked"
         if unpacked not in self.at_load:
             weight, stored = self.weights[name], f"{name}/stored"
             matrix = weight.reshape(int(np.prod(weight.shape[:axes])), -1)
             inputs = matrix.shape[1]
-            values, scale = in_blocks(matrix, self.bits, inputs if inputs % self.block else self.block)
+            missing = -inputs % self.block
+            block = self.block if axes > 1 or not missing else inputs
+            if block == self.block:
+                matrix = np.pad(matrix, ((0, 0), (0, missing)))
+            values, scale = _blocks(matrix, self.bits, block)
             self._constant(stored, values if self.bits == 8 else values.astype(ml_dtypes.int4))
             self._keep_scale(stored, scale)
             whole = self._at_load("Cast", [stored], f"{stored}/values", to=TensorProto.FLOAT)
-            self._reshaped(self._scaled(whole, stored), weight.shape, unpacked)
+            whole = self._scaled(whole, stored)
+            if matrix.shape[1] > inputs:
+                whole = self._reshaped(whole, (len(matrix), -1), f"{stored}/matrix")
+                whole = self._at_load("Slice", [whole, *self._first(inputs, stored)], f"{stored}/inputs")
+            self._reshaped(whole, weight.shape, unpacked)
         return unpacked
 
     def _keep_scale(self, stored: str, scale: np.ndarray) -> None:
@@ -220,15 +230,6 @@ class _GraphWeights:
         return name
 
 
-def in_blocks(matrix: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return int8 values (outputs, blocks, block) and float32 scales (outputs, blocks) of a matrix (outputs, inputs).
-
-    The number farthest from zero becomes -2^(bits - 1), the one value of a signed number that has no opposite, whatever
-    its sign: scales may be negative.
-    """
-    blocks = matrix.reshape(len(matrix), -1, block)
-    low, high = blocks.min(2), blocks.max(2)
-    least = -(1 << (bits - 1))
-    scale = halves(np.where(-low > high, low, high) / np.float32(least))
-    steps = np.where(scale == 0, 1, scale)[..., None]
-    return np.clip(np.rint(blocks / steps), least, -least - 1).astype(np.int8), scale
+def _blocks(matrix: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+    values, scale = in_blocks(torch.from_numpy(np.array(matrix)), bits, block)
+    return values.numpy(), scale.numpy()

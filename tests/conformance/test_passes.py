@@ -15,11 +15,16 @@ from torch import nn
 
 from components.compression.context import Context
 from components.compression.passes import PASSES, parse_passes
+from components.compression.quantize_aware import weights_in_blocks
+from components.core.config import parse_config
 from components.core.errors import ModelpressError
+from components.core.params import Quantize
 from components.core.task import ClosedForm, LoopSpec, Task, TaskDataset, TrainedModel
+from components.core.tolerance import tolerance_for
+from components.export.export import export_model
 from components.export.fake_quant import Simulated
 from components.training.weights import load_model, save_model
-from tests.conformance.test_tasks import MODELS, build, prepared
+from tests.conformance.test_tasks import MODELS, TOYS, build, prepared
 
 __all__ = ["prepared"]  # the fixture
 
@@ -124,3 +129,25 @@ def test_pass_keeps_its_claim_and_its_input(prepared: Path, tmp_path: Path, name
     losses = [task.step(module.eval(), batch).loss for module in (made.module, rebuilt)]
     assert torch.isfinite(losses[0])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_int4_graph_answers_as_the_model_that_trained_to_round(prepared: Path, tmp_path: Path, name: str) -> None:
+    task, model, root = build(prepared, name)
+    (a_pass,) = parse_passes([{"quantize_aware": {"bits": 4, "logit": {}}}], "students.toy.passes")
+    train, dev = (task.dataset(root, split) for split in ("train", "dev"))
+    context = Context(task, root, train, model, a_few_steps(batches), batches, lambda *_: [])
+    if isinstance(model.module, ClosedForm) or not weights_in_blocks(model.module):
+        with pytest.raises(ModelpressError, match=r"is solved, not trained|has 1024 weights"):
+            a_pass.apply(model, context)
+        return
+    made = a_pass.apply(model, context)
+    assert not any(
+        torch.equal(made.module.get_parameter(n), model.module.get_parameter(n))
+        for n in weights_in_blocks(model.module)
+    )
+    identity = {"recipe": "r", "variant": "v", "parent": "r", "precision": "int4", "runtime": "cpu"}
+    options = parse_config(task.Options, TOYS[task.name].options, "options")
+    tolerance = tolerance_for("int4", {"agreement": 0.97}, "t")
+    quantize = Quantize(method="weight_only", bits=4)
+    export_model(task, made, options, dev, root / "assets", tolerance, identity, tmp_path, quantize)

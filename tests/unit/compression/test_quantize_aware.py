@@ -10,12 +10,13 @@ import torch
 
 from components.compression.passes import parse_passes
 from components.compression.prune import Prune
-from components.compression.quantize_aware import QuantizeAware
+from components.compression.quantize_aware import QuantizeAware, weights_in_blocks
 from components.core.errors import ConfigError
 from components.core.files import sha256_tree
 from components.core.params import Calibration, Quantize
 from components.core.task import TrainedModel
 from components.core.tolerance import tolerance_for
+from components.export.block_rounding import rounded_in_blocks
 from components.export.export import export_model
 from components.export.fake_quant import Simulated, plain
 from components.export.int8_forms import with_int8_forms
@@ -164,3 +165,33 @@ def test_it_is_the_last_pass_and_leaves_no_trace_in_a_pruned_model(tmp_path: Pat
     pruned = Prune(remove={"channels": 0.5}, criterion="magnitude").apply(model, context(root, model, Fitted()))
     assert not isinstance(pruned.module, Simulated)
     assert pruned.parameters() < model.parameters()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 4, "batches": 2}, "batches: is of bits: 8, but bits is 4"),
+        ({"bits": 4, "method": "min_max"}, "method: is of bits: 8, but bits is 4"),
+        ({"block": 16}, "block: is of bits: 4, but bits is 8"),
+        ({"bits": 4, "block": 33}, "block"),
+        ({"bits": 2}, "bits"),
+    ],
+)
+def test_options_of_other_bits_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_passes([{"quantize_aware": options}], "x")
+
+
+def test_weights_of_four_bits_are_kept_rounded_in_norms_that_learn(tmp_path: Path) -> None:
+    root = write_facts(tmp_path)
+    model = lively(root, width=48, architecture="mobilenet_v1")
+    made = QuantizeAware(bits=4, block=16).apply(model, context(root, model, Fitted(steps=3)))
+    blocks = weights_in_blocks(made.module)
+    assert blocks
+    for name, divided in blocks.items():
+        weight = made.module.get_parameter(name)
+        assert torch.equal(rounded_in_blocks(weight, 4, 16, divided), weight)
+        assert not torch.equal(model.module.get_parameter(name), weight)
+        assert len(weight.detach().flatten(1)[0, :16].unique()) <= 16
+    norms = [name for name in made.module.state_dict() if "running_mean" in name]
+    assert not any(torch.equal(made.module.state_dict()[n], model.module.state_dict()[n]) for n in norms)

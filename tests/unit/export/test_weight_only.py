@@ -10,14 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, DefaultWeightOnlyQuantizer
 
 from components.core.params import Quantize
-from components.export.weight_only import in_blocks, quantize_weights
+from components.export.weight_only import quantize_weights
 from components.inference.session import open_session
 
 RNG = np.random.default_rng(0)
@@ -99,33 +95,6 @@ def far(got: ModelProto, expected: ModelProto, **feeds: np.ndarray) -> list[floa
     """Return each output's root mean square difference as a share of its spread."""
     both = [open_session(graph.SerializeToString()).run(None, feeds) for graph in (got, expected)]
     return [float(np.sqrt(((a - b) ** 2).mean()) / b.std()) for a, b in zip(*both, strict=True)]
-
-
-@pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("block", [16, 32, 128])
-def test_rounding_is_that_of_onnxruntimes_own_quantizer_but_for_half_precision_scales(bits: int, block: int) -> None:
-    matrix = normal(256, 64)
-    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, bits=bits)
-    packed, scales, _ = DefaultWeightOnlyQuantizer(config).qbits_block_quant(matrix)
-    codes = packed if bits == 8 else np.stack([packed & 15, packed >> 4], -1)
-    values, scale = in_blocks(matrix.T, bits, block)
-    np.testing.assert_allclose(scale, scales.reshape(scale.shape), rtol=2**-11)
-    difference = np.abs(values - (codes.reshape(values.shape).astype(np.int16) - (1 << (bits - 1))))
-    assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.05
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.just(32)), elements=st.floats(-100, 100, width=32)),
-    st.sampled_from([8, 4]),
-)
-def test_values_are_within_half_a_step_but_one_for_the_missing_opposite(matrix: np.ndarray, bits: int) -> None:
-    values, scale = in_blocks(matrix, bits, 16)
-    steps = np.abs(scale)[..., None]
-    error = np.abs(values * scale[..., None] - matrix.reshape(values.shape))
-    most = np.where(np.abs(matrix.reshape(values.shape)) > steps * ((1 << (bits - 1)) - 1), 1.1, 0.57)
-    assert (error <= most * steps + 1e-6).all()
 
 
 @pytest.mark.parametrize("quantize", METHODS, ids=NAMES)
