@@ -408,10 +408,36 @@ def _compression_peers(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _search(result: Mapping[str, Any]) -> list[str]:
+    budget, chosen, by_hand = result["budget"], result["chosen"], {row["variant"] for row in result["by_hand"]}
+    rows = {row["variant"]: row for row in (*result["frontier"], *result["by_hand"])}
+    on_frontier = {row["variant"] for row in result["frontier"]}
+    cells = [
+        [
+            f"**{name}**" if name == chosen["variant"] else name, "by hand" if name in by_hand else "found",
+            "yes" if name in on_frontier else "no", f"{100 * row['quality_vs_teacher']:.2f} %",
+            f"{row['size_bytes'] / 1e6:.3f}", f"{row['p50_ms']:.3f}",
+        ]
+        for name, row in sorted(rows.items(), key=lambda found: found[1]["size_bytes"])
+    ]  # fmt: skip
+    twice, lost, worse = (", ".join(map(str, result[key])) or "none" for key in ("tried_twice", "lost", "undominated"))
+    return [
+        f"## Search: {result['recipe']}",
+        f"`python -m benchmarks.search {result['recipe']}`: at most {budget['max_size_mb']} MB and "
+        f"{budget['max_p50_ms']} ms at batch 1, at least {budget['min_quality']:.1%} of the teacher's quality. Killed after "
+        f"{result['killed_after_minutes']} minutes with {result['ended_before_the_kill']} trials ended, done after "
+        f"{result['minutes']} with {result['ended']}, {result['trained_to_the_end']} of them trained to the end. Tried "
+        f"twice: {twice}; lost: {lost}. {result['reason']} {_machine(result['hardware'])}.",
+        _table(["variant", "made", "frontier", "quality", "MB", "ms, batch 1"], cells),
+        f"Hand-written variants that nothing on the frontier equals: {worse}.",
+    ]
+
+
 _SECTIONS = {
     "first_run": _first_run,
     "quantization-*": _quantization,
     "compression_peers-*": _compression_peers,
+    "search-*": _search,
     "conv_training": _conv_training,
     "decode-*": _decode,
     "serving-*": _serving,

@@ -78,7 +78,7 @@ def search(
     min_quality: Annotated[str | None, typer.Option(metavar="0.99", help="Share of the teacher's quality.")] = None,
     trials: Annotated[int, typer.Option(min=1, help="All in all, those of an interrupted search included.")] = 40,
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time; each gets its share of the cores.")] = 1,
-    max_time: Annotated[str | None, typer.Option(metavar="30min", help="Begin no trial after it.")] = None,
+    max_time: Annotated[str | None, typer.Option(metavar="30min", help="Train nothing that would last longer.")] = None,
 ) -> None:
     """Search sizes, sparsity and precision together for the best variant within a budget; the recipe's where left out.
 

@@ -32,6 +32,7 @@ QUALITY_DROPS = (0.003, 0.01, 0.03)
 FRACTIONS = (0.75, 0.5, 0.375, 0.25, 0.125)  # of the teacher's widths
 REMOVALS = (0.0, 0.25, 0.5)
 LOGIT = {"temperature": 2.0, "alpha": 0.5}
+SHORT = 8  # a short training has this part of a training's epochs
 FINE_TUNING = 4  # a pruned network is trained for a quarter of the teacher's epochs at a quarter of its rate
 
 Passes = list[dict[str, dict[str, Any]]]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.params import Budget, Variant
 from components.evaluation.selection import megabytes_text
 from pipelines.fits import stable
-from pipelines.search.space import Candidate, Space, variant_part
+from pipelines.search.space import SHORT, Candidate, Space, variant_part
 from pipelines.search.workers import Refused, WorkerKilled
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ def seed_of(space: Space, variant: Variant, passes: list[dict[str, dict[str, Any
     return Seed(Candidate(variant.parent, [], variant_part(variant)), space.point(passes, variant))
 
 
+class NoTime(Exception):
+    """A trial's training would last beyond the search's time."""
+
+
 class Study:
     """One budget's search over one space; what an earlier process finished is taken as it is.
 
@@ -112,7 +116,10 @@ class Study:
         self._resume()
 
     def run(self, trials: int, jobs: int, max_seconds: float = math.inf) -> None:
-        """Go on until so many trials have ended, the time is over, or there is nothing left to try."""
+        """Go on until so many trials have ended, the time is over, or there is nothing left to try.
+
+        What would not end in time, by what its short training took, is not trained; the next run goes on with it.
+        """
         self._deadline = time.monotonic() + max_seconds
         self._trials = trials
         pool = ThreadPoolExecutor(jobs)
@@ -200,6 +207,9 @@ class Study:
             except WorkerKilled:
                 self.stopped = True
                 raise
+            except NoTime:
+                self._say(f"{_name(trial)}: {candidate}: there is no time for its training; the same command goes on")
+                continue
             except Refused as refusal:
                 outcome, known["refused"] = Outcome(f"refused: {refusal}"), 1.0
             except Exception as error:
@@ -232,6 +242,7 @@ class Study:
         """
         if candidate.passes:  # else there is nothing to train
             for effort, when in (("untrained", "before training"), ("short", "after a short training")):
+                begun = time.monotonic()
                 row = self._look(candidate, effort, known)
                 if over := self._out_of_reach(known, effort):
                     words = ", ".join(
@@ -243,6 +254,8 @@ class Study:
             if not self._exceeded(known, "short") and trial.should_prune():
                 share = f"{row['quality_vs_teacher']:.1%} of the teacher's quality"
                 return Outcome(f"given up after a short training: {share}, others have more")
+            if time.monotonic() + SHORT * (time.monotonic() - begun) > self._deadline:
+                raise NoTime
         row = self._look(candidate, "full", known)
         known["quality"] = self.budget.min_quality - row["quality_vs_teacher"]
         self._out_of_reach(known, "full")

@@ -34,11 +34,10 @@ from components.inference import load_predictor
 from components.training.weights import load_model, save_model
 from pipelines.fits import Fits, stable
 from pipelines.scores import torch_scores
-from pipelines.search.space import Candidate, Space, describe_space
+from pipelines.search.space import SHORT, Candidate, Space, describe_space
 
 # untrained: the passes without their trainings, nearly of the final size and latency. short: a part of each training.
 Effort = Literal["untrained", "short", "full"]
-SHORT = 8  # a short training has this part of the epochs
 CALIBRATION = 32  # examples for a graph of which only size and speed count
 ANYTHING = 1e9
 CODE = ("components/training", "components/compression", "components/export", "components/evaluation/quality.py")

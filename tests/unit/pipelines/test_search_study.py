@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +205,21 @@ def test_no_trial_begins_after_the_time_is_over(tmp_path: Path) -> None:
     study = Toy().study(tmp_path)
     study.run(trials=5, jobs=1, max_seconds=0)
     assert study.tried() == []
+
+
+def test_what_would_not_end_in_time_is_left_to_the_next_run(tmp_path: Path) -> None:
+    class Slow(Toy):
+        def evaluate(self, candidate: Candidate, effort: str) -> dict[str, Any]:
+            if candidate.passes and effort == "short":
+                time.sleep(0.3)
+            return super().evaluate(candidate, effort)
+
+    first, said = Slow(), []
+    study = first.study(tmp_path, space=FEW, seeds={"toy-fp32": HAND_WRITTEN["toy-fp32"]}, say=said.append)
+    study.run(trials=4, jobs=1, max_seconds=2)
+    assert not [call for call in first.calls if call[1] == "full" and "distill" in call[0]]
+    assert any("there is no time for its training" in line for line in said)
+    left = {identity for identity, effort in first.calls if effort == "short"}
+    second = Toy().study(tmp_path, space=FEW, seeds={"toy-fp32": HAND_WRITTEN["toy-fp32"]})
+    second.run(trials=100, jobs=1)
+    assert left <= {trial.candidate.identity for trial in second.tried()}
