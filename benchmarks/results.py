@@ -425,9 +425,9 @@ def _search(result: Mapping[str, Any]) -> list[str]:
         f"## Search: {result['recipe']}",
         f"`python -m benchmarks.search {result['recipe']}`: at most {budget['max_size_mb']} MB and "
         f"{budget['max_p50_ms']} ms at batch 1, at least {budget['min_quality']:.1%} of the teacher's quality. Killed "
-        f"after {result['killed_after_minutes']} minutes with {result['ended_before_the_kill']} trials ended, done after "
-        f"{result['minutes']} with {result['ended']}, {result['trained_to_the_end']} of them trained to the end. Tried "
-        f"twice: {twice}; lost: {lost}. {result['reason']} {_machine(result['hardware'])}.",
+        f"after {result['killed_after_minutes']} minutes with {result['ended_before_the_kill']} trials ended, done "
+        f"after {result['minutes']} with {result['ended']}, {result['trained_to_the_end']} of them trained to the end. "
+        f"Tried twice: {twice}; lost: {lost}. {result['reason']} {_machine(result['hardware'])}.",
         _table(["variant", "made", "frontier", "quality", "MB", "ms, batch 1"], cells),
         f"Hand-written variants that nothing on the frontier equals: {worse}.",
     ]

@@ -2,8 +2,8 @@
 
     python -m benchmarks.search RECIPE --max-size 60KB --max-p50 1ms --min-quality 0.98    (after `run RECIPE`)
 
-Writes benchmarks/results/search-RECIPE.json. The search begins anew, is killed with all its processes (SIGKILL), and the
-same command goes on; both together take the minutes that `--minutes` says, but for the timing at the end.
+Writes benchmarks/results/search-RECIPE.json. The search begins anew, is killed with all its processes (SIGKILL), and
+the same command goes on; both together take the minutes that `--minutes` says, but for the timing at the end.
 """
 
 from __future__ import annotations

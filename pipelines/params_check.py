@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.compression.passes import parse_passes
+from components.compression.quantize_aware import QuantizeAware
 from components.core.config import Config, parse_config
 from components.core.errors import ConfigError, ModelpressError
 from components.core.params import Params, Recipe, Student, Variant
@@ -37,12 +38,26 @@ def check_params(params: Params, path: Path = Path("params.yaml")) -> None:
     for name, student in params.students.items():
         for check in _student_checks(name, student, params.recipes[student.recipe]):
             collect(check)
+    problems += [f"{path}: {problem}" for problem in _other_blocks(params)]
     for name, variant in params.variants.items():
         for check in _variant_checks(name, variant, params.recipes[variant.recipe]):
             collect(check)
     problems += [f"{path}: {problem}" for problem in _mistyped_stages(params)]
     if problems:
         raise ConfigError(dict.fromkeys(problems))
+
+
+def _other_blocks(params: Params) -> list[str]:
+    """Return the int4 variants that would round anew, in other blocks, what a student was trained to be in its own."""
+    problems = []
+    for name, variant in params.variants.items():
+        student = params.students.get(variant.parent)
+        trained = student.passes[-1].get("quantize_aware", {}) if student and student.passes else {}
+        block = trained.get("block", QuantizeAware.model_fields["block"].default)
+        own = variant.quantize.block if variant.precision == "int4" and variant.quantize else block
+        if trained.get("bits") == 4 and own != block:
+            problems.append(f"variants.{name}.quantize.block: {own}, but {variant.parent} was trained in {block}")
+    return problems
 
 
 def _mistyped_stages(params: Params) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
@@ -30,6 +32,24 @@ class Context:
     fit: Callable[[nn.Module, Step, TaskDataset, Mapping[str, Any]], None]
     batches: Callable[[TaskDataset], Iterator[Any]]
     answers: Callable[[TrainedModel, TaskDataset, Mapping[str, Any]], list[Any]]
+
+
+class Frozen:
+    """A model that others learn from, wherever they are trained: on a GPU it has a copy there."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._on: dict[torch.device, nn.Module] = {_device(module): module.eval()}
+
+    def beside(self, student: nn.Module) -> nn.Module:
+        """Return the model on the student's device."""
+        device = _device(student)
+        if device not in self._on:
+            self._on[device] = copy.deepcopy(next(iter(self._on.values()))).to(device)
+        return self._on[device]
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
 class Pass(Protocol):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from components.compression.context import Context, Step
+from components.compression.context import Context, Frozen, Step
 from components.compression.feature import Feature, feature_step, with_projection
 from components.core.config import Config, parse_config
 from components.core.errors import ConfigError
@@ -55,9 +55,10 @@ class Distill(Config):
             share = take_over(model.module, student.module)
             print(f"begins with {share:.0%} of its weights from the teacher", flush=True)
         data = with_answers(model, context, self.sequence)
-        step, fitted = distilling_step(context.task, model, self.logit), student.module
+        teacher = Frozen(model.module)
+        step, fitted = distilling_step(context.task, teacher, self.logit), student.module
         if self.feature is not None:
-            step = feature_step(step, context.task, model.module, self.feature)
+            step = feature_step(step, context.task, teacher, self.feature)
             fitted = with_projection(student.module, model.module, self.feature, context)
         context.fit(fitted, step, data, self.train)
         return student
@@ -94,11 +95,11 @@ def with_answers(teacher: TrainedModel, context: Context, options: Mapping[str, 
     return context.train + answered
 
 
-def distilling_step(task: Task, teacher: TrainedModel, logit: Logit | None) -> Step:
+def distilling_step(task: Task, teacher: TrainedModel | Frozen, logit: Logit | None) -> Step:
     """Return a step whose loss also draws the student towards the teacher; the task's own where logit is None."""
     if logit is None:
         return task.step
-    frozen = teacher.module.eval()
+    frozen = teacher if isinstance(teacher, Frozen) else Frozen(teacher.module)
 
     def step(student: nn.Module, batch: Any) -> StepOutput:
         output = task.step(student, batch)
@@ -107,7 +108,7 @@ def distilling_step(task: Task, teacher: TrainedModel, logit: Logit | None) -> S
         if not student.training:  # the dev curve shows the task's own loss
             return output
         with torch.no_grad():
-            target = task.step(frozen, batch).logits
+            target = task.step(frozen.beside(student), batch).logits
         if output.numeric:
             distance = F.mse_loss(output.logits, target)
         else:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.compression.context import Context, Step
+from components.compression.context import Context, Frozen, Step
 from components.core.config import Config
 from components.core.errors import ConfigError, did_you_mean
 from components.core.task import StepOutput, Task
@@ -60,13 +60,13 @@ def with_projection(student: nn.Module, teacher: nn.Module, feature: Feature, co
     return Projected(student, linear)
 
 
-def feature_step(inner: Step, task: Task, teacher: nn.Module, feature: Feature) -> Step:
+def feature_step(inner: Step, task: Task, teacher: Frozen, feature: Feature) -> Step:
     """Return `inner` for a Projected whose loss also draws the student's features towards the teacher's."""
-    frozen = teacher.eval()
 
     def step(projected: Any, batch: Any) -> StepOutput:
         if not projected.training:
             return inner(projected.student, batch)
+        frozen = teacher.beside(projected)
         with outputs(projected.student, feature.layer) as said, outputs(frozen, feature.layer) as wanted:
             output = inner(projected.student, batch)
             if not wanted:  # unless `inner` has asked the teacher already

@@ -57,20 +57,23 @@ class QuantizeAware(Config):
             ModelpressError: 8 bits and the task answers by a graph with a loop, or the model has no layer that could be
                 rounded.
         """
-        step = distilling_step(context.task, context.teacher, self.logit)
-        data = with_answers(context.teacher, context, self.sequence)
+        task, step = context.task, distilling_step(context.task, context.teacher, self.logit)
         rounding = TrainedModel(model.config, copy.deepcopy(plain(model.module)))
         if self.bits == 8:
-            self._fit_ranges(rounding, step, data, context)
+            if any(isinstance(spec, LoopSpec) for spec in task.graphs(rounding.module.eval(), task.Options())):
+                raise ModelpressError(f"quantize_aware: {task.name} answers by a loop, which has no static int8")
+            fit = self._fit_ranges
         else:
-            self._fit_blocks(rounding, step, data, context)
+            if not weights_in_blocks(rounding.module):
+                kinds = "linear, embedding, convolution or recurrent layer"
+                raise ModelpressError(f"quantize_aware: no {kinds} of {task.name} has {SMALLEST} weights or more")
+            fit = self._fit_blocks
+        fit(rounding, step, with_answers(context.teacher, context, self.sequence), context)
         return rounding
 
     def _fit_blocks(self, model: TrainedModel, step: Step, data: TaskDataset, context: Context) -> None:
         """Train with the large weights rounded in each step, and leave them so."""
         blocks = weights_in_blocks(model.module)
-        if not blocks:
-            raise ModelpressError(f"quantize_aware: no layer of {context.task.name} has {SMALLEST} weights")
 
         def rounded(fitted: nn.Module) -> dict[str, Tensor]:
             weights = {name: fitted.get_parameter(name) for name in blocks}
@@ -88,16 +91,13 @@ class QuantizeAware(Config):
             for name, near in rounded(model.module).items():
                 model.module.get_parameter(name).copy_(near)
 
-    def _fit_ranges(self, rounding: TrainedModel, step: Step, data: TaskDataset, context: Context) -> None:
+    def _fit_ranges(self, model: TrainedModel, step: Step, data: TaskDataset, context: Context) -> None:
         """Train with ranges found before, in which every activation is rounded, and every layer's weights."""
-        task = context.task
-        if any(isinstance(spec, LoopSpec) for spec in task.graphs(rounding.module.eval(), task.Options())):
-            raise ModelpressError(f"quantize_aware: {task.name} answers by a loop, which has no static int8")
-        self._find_ranges(rounding, context)
+        self._find_ranges(model, context)
         with warnings.catch_warnings():
             # norms are, on purpose
             warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training.*")
-            context.fit(rounding.module, step, data, self.train)
+            context.fit(model.module, step, data, self.train)
 
     def _find_ranges(self, model: TrainedModel, context: Context) -> None:
         """Let the model round, within the ranges that its activations have on training batches."""
@@ -133,11 +133,14 @@ class _Stepping(nn.Module):
 
 def weights_in_blocks(module: nn.Module) -> dict[str, bool]:
     """Return the names of the weights that `weight_only` rounds, and whether an output may end in a part of a block."""
-    found = {}
+    found, seen = {}, set()
     for path, layer in module.named_modules():
         divided = isinstance(layer, (nn.Linear, nn.Embedding, nn.RNNBase))
-        if divided or isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-            for name, weight in layer.named_parameters(path, recurse=False):
-                if weight.dim() > 1 and weight.numel() >= SMALLEST:
-                    found[name] = divided
+        if not divided and not isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            continue
+        together = 2 if isinstance(layer, nn.RNNBase) and layer.bidirectional else 1  # in a graph, both ways are one
+        for name, weight in layer.named_parameters(path, recurse=False):
+            if weight.dim() > 1 and weight.numel() * together >= SMALLEST and id(weight) not in seen:
+                found[name] = divided
+                seen.add(id(weight))
     return found

@@ -62,4 +62,4 @@ def _mask(weight: Tensor, fraction: float) -> Tensor:
 def _apply(masks: Mapping[str, Tensor], module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
         if name in masks:
-            parameter.mul_(masks[name])
+            parameter.mul_(masks[name].to(parameter.device))

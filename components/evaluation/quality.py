@@ -64,10 +64,11 @@ def judged(metric: Metric, scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def relative_loss(metric: Metric, value: float, expected: float) -> float:
-    """Return which part of the expected value is lost: below zero where the value is better, 0 of an expected zero."""
+    """Return which part of the expected value is lost: below zero where the value is better, all there is of a zero."""
+    lost = (expected - value) * (1 if metric.mode == "max" else -1)
     if not expected:
-        return 0.0
-    return (expected - value) / abs(expected) * (1 if metric.mode == "max" else -1)
+        return math.inf if lost > 0 else 0.0
+    return lost / abs(expected)
 
 
 def share_of_teacher(metric: Metric, quality: Scores, teacher: Scores, split: str = "dev") -> tuple[str, float]:

@@ -184,15 +184,16 @@ def best(rows: Sequence[Row], budget: Budget) -> Row | None:
 def gaining(rows: Sequence[Row], budget: Budget) -> list[Row]:
     """Return the rows within the budget's limits that gain, as it asks, on what they were made from.
 
-    A variant is made from the float form of its model; a student's float form, unless it is better, from the teacher's;
-    each answering in the same way. Where that is not among the rows there is nothing to gain on. Faster is: beyond both
-    confidence intervals.
+    A variant is made from the float form of its model, and where that is not among the rows from the teacher's, as is a
+    student's float form, unless it is better; each answering in the same way. Where neither is among the rows there is
+    nothing to gain on. Faster is: beyond both confidence intervals.
     """
     floats = {(row["parent"], row["metric"], row["runtime"]): row for row in rows if row["precision"] == "fp32"}
 
     def gains(row: Row) -> bool:
         is_float = row["precision"] == "fp32"
-        before = floats.get((row["recipe"] if is_float else row["parent"], row["metric"], row["runtime"]), row)
+        own, teacher = ((row[key], row["metric"], row["runtime"]) for key in ("parent", "recipe"))
+        before = floats.get(teacher, row) if is_float else floats.get(own, floats.get(teacher, row))
         if before is row or (is_float and row["parent"] == row["recipe"]):
             return True
         if is_float and _signed_quality(row) > _signed_quality(before) + TIE * abs(_signed_quality(before)):

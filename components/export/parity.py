@@ -47,6 +47,8 @@ class ComparingSession:
         expected = run_eagerly(self.spec, {name: torch.from_numpy(value) for name, value in inputs.items()})
         got = dict(zip(self._names, self._session.run(None, inputs), strict=True))
         answers = _last(self.spec).outputs
+        for name in answers:
+            _check_comparable(name, got[name], expected[name].numpy())
         equal = np.logical_and.reduce([_equal_rows(got[name], expected[name].numpy()) for name in answers])
         self.rows, self.equal_rows = self.rows + len(equal), self.equal_rows + int(equal.sum())
         if all(np.issubdtype(got[name].dtype, np.floating) for name in answers):
@@ -84,7 +86,7 @@ def prove(
     measured: dict[str, Any] = {
         "max_abs_diff": float(f"{max(differences):.3g}") if differences else None,
         "agreement": round(min(agreements), 4) if agreements else None,
-        "relative_difference": float(f"{max(relative):.3g}") if relative else None,
+        "relative_difference": float(f"{np.max(relative):.3g}") if relative else None,
         "answers_compared": sum(s.rows for s in sessions.values()),
         "grid": [shape for s in sessions.values() for shape in s.shapes],
     }
@@ -92,7 +94,7 @@ def prove(
         raise ProofError(
             f"the graph's numbers differ by {measured['max_abs_diff']}, allowed is {tolerance.max_abs_diff}"
         )
-    if relative and not max(relative) <= tolerance.relative_difference:
+    if relative and not np.max(relative) <= tolerance.relative_difference:
         raise ProofError(
             f"the graph's answers differ by {measured['relative_difference']} of their spread, allowed is "
             f"{tolerance.relative_difference}"
@@ -130,6 +132,20 @@ def _with_state(spec: GraphSpec | LoopSpec, graph: ModelProto) -> ModelProto:
     for name, value in ((f"last/{name}", carried[f"last/{name}"]) for name in spec.state):
         shown.graph.output.append(helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, None))
     return shown
+
+
+def _check_comparable(name: str, got: np.ndarray, expected: np.ndarray) -> None:
+    """Refuse what no tolerance is for; how long an answer is, its second axis, may follow from what it says.
+
+    Raises:
+        ProofError: another kind, another shape, or no number where torch has one.
+    """
+    forms = [(value.dtype.kind, value.ndim, value.shape[:1], value.shape[2:]) for value in (got, expected)]
+    if forms[0] != forms[1]:
+        here, there = (f"{value.dtype} {list(value.shape)}" for value in (got, expected))
+        raise ProofError(f"{name}: the graph gives {here}, torch {there}")
+    if np.issubdtype(got.dtype, np.floating) and np.isfinite(expected).all() and not np.isfinite(got).all():
+        raise ProofError(f"{name}: the graph gives no number where torch does")
 
 
 def _equal_rows(got: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from components.inference.session import Session
 from components.inference.tokenizers import EOS, PAD, load_tokenizer
 
 BATCH = 32
-MAX_SOURCE = 100  # tokens; the model's table of positions ends a little later
+MAX_SOURCE = 100  # tokens; training saw no longer ones, and no positions beyond 128
 
 LOG = logging.getLogger(__name__)
 

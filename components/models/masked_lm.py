@@ -54,7 +54,7 @@ class MaskedLM(nn.Module):
         self.output_bias = nn.Parameter(unigram_V.clamp(min=1e-7).log())
 
     def forward(self, ids_BL: Tensor, blank_BN: Tensor) -> Tensor:
-        """Return logits (B * N, vocabulary) of what stands at the places `blank`; L is at most positions.MAX_LENGTH."""
+        """Return logits (B * N, vocabulary) of what stands at the places `blank`."""
         padding_BL = (ids_BL == self.pad).to(self.norm.weight.dtype)
         mask = padding_BL[:, None, None, :] * MASKED
         x_BLW = self.embedding(ids_BL)

@@ -48,7 +48,7 @@ class TokenEmbedding(nn.Module):
             self.table.weight[pad].zero_()
 
     def forward(self, ids_BL: Tensor) -> Tensor:
-        """Return (B, L, width) for a whole sequence that starts at position 0; L is at most MAX_LENGTH."""
+        """Return (B, L, width) for a whole sequence that starts at position 0."""
         return self._combine(ids_BL, torch.arange(ids_BL.shape[1], device=ids_BL.device))
 
     def at(self, ids_B1: Tensor, position: Tensor) -> Tensor:

@@ -74,8 +74,10 @@ class Space:
     """Values by parameter, the teacher's own first; a point is the index of a value for each parameter.
 
     sizes: model options. removals: kinds of units and which share of them goes. forms: parts of a variant by name;
-    drops: what static int8 may lose. distill, prune: the passes' blocks, but for `model` and `remove`. made: the passes
-    by which stages made the models of the hand-written variants from the teacher.
+    drops: what static int8 may lose. students: how one is distilled, by what it has of its own beside sizes, each the
+    pass's block without sizes; first the teacher's own kind of network, then others, such as another architecture.
+    prune: the pass's block but for `remove`. made: the passes by which stages made the models of the hand-written
+    variants from the teacher.
     """
 
     recipe: str
@@ -83,13 +85,14 @@ class Space:
     removals: Mapping[str, list[float]]
     forms: Mapping[str, dict[str, Any]]
     drops: list[float]
-    distill: Mapping[str, Any]
+    students: Mapping[str, Mapping[str, Any]]
     prune: Mapping[str, Any]
     made: Mapping[str, Passes]
 
     def choices(self) -> dict[str, Sequence[Any]]:
         """Return the values of each parameter that has more than one."""
         every: dict[str, Sequence[Any]] = {
+            "student": list(self.students),
             **{f"model.{key}": values for key, values in self.sizes.items()},
             **{f"remove.{kind}": values for kind, values in self.removals.items()},
             "form": list(self.forms),
@@ -109,8 +112,10 @@ class Space:
             variant = {**variant, "tolerance": {**variant.get("tolerance", {}), "quality_drop": drop}}
         passes = []
         smaller = {key: size for key, size in sizes.items() if size != self.sizes[key][0]}
-        if smaller:
-            passes.append({"distill": {**self.distill, "model": {**self.distill["model"], **smaller}}})
+        kind = point.get("student", 0)
+        student = list(self.students.values())[kind]
+        if smaller or kind:
+            passes.append({"distill": {**student, "model": {**student["model"], **smaller}}})
         if any(remove.values()):
             gone = {kind: share for kind, share in remove.items() if share}
             passes.append({"prune": {"remove": gone, **self.prune}})
@@ -126,6 +131,7 @@ class Space:
             for name, block in step.items():
                 if name == "distill":
                     found.update({f"model.{key}": value for key, value in block["model"].items()})
+                    found["student"] = _own(block, self.sizes)
                 elif name == "prune":
                     found.update({f"remove.{kind}": share for kind, share in block["remove"].items()})
         found["form"] = form_of(variant)
@@ -159,7 +165,7 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
     starts_as_teacher = bool(distills) and distills[0].get("start") == "teacher"
 
     def parameters(changes: Mapping[str, Any]) -> int:
-        config = parse_config(task.Model, {**teacher.config.model_dump(), **changes}, f"recipes.{name}.model")
+        config = parse_config(task.Model, teacher.config.changed(changes), f"recipes.{name}.model")
         student = task.build_model(config, prepared)
         if starts_as_teacher:  # sizes of which nothing could be taken over are none of this template's
             take_over(teacher.module, student)
@@ -180,7 +186,14 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
     if _of_convolutions(teacher.module) and "int8" not in map(form_of, variants):
         forms.pop("int8", None)  # dynamic int8 takes none of them, so `export` refuses it
     drops = {drop for v in variants if form_of(v) == "int8-static" and (drop := v.tolerance.get("quality_drop"))}
-    distill = distills[0] if distills else {"logit": LOGIT, "model": {}}
+    students: dict[str, Mapping[str, Any]] = {}
+    for block in distills:
+        rest = {key: value for key, value in block["model"].items() if key not in sizes}
+        students.setdefault(_own(block, sizes), {**block, "model": rest})
+    own = [kind for kind, block in students.items() if parameters(block["model"]) == parameters({})]
+    if not own:
+        students[""] = {"logit": LOGIT, "model": {}}
+    students = {kind: students[kind] for kind in [*(own or [""]), *students]}
     made = {model: chain for variant in variants for model, chain in _chains(params, variant.parent, sizes).items()}
     return Space(
         recipe=name,
@@ -188,10 +201,15 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
         removals=removals,
         forms=forms,
         drops=sorted({*QUALITY_DROPS, *drops}),
-        distill={**distill, "model": {k: v for k, v in distill["model"].items() if k not in sizes}},
+        students=students,
         prune={k: v for k, v in (prunes[0] if prunes else _fine_tuned(recipe)).items() if k != "remove"},
         made=made,
     )
+
+
+def _own(block: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
+    """Return what a distilled student has of its own beside sizes, in words."""
+    return ", ".join(f"{key} {value}" for key, value in block["model"].items() if key not in sizes)
 
 
 def _chains(params: Params, model: str, sizes: Mapping[str, list[Any]]) -> dict[str, Passes]:
@@ -284,7 +302,7 @@ def _forms(variants: Sequence[Variant], static: bool) -> Iterator[tuple[str, dic
         if name == "int8-static" and not static:  # calibration reaches into no loop
             continue
         alike = [variant for variant in variants if form_of(variant) == name]
-        part = {**form, **shared, **({"tolerance": alike[0].tolerance} if alike and alike[0].tolerance else {})}
+        part = {**form, **shared, **(variant_part(alike[0]) if alike else {})}
         try:
             variant = parse_config(Variant, {"recipe": "x", "from": "x", **part}, "variants")
         except ConfigError:

@@ -138,7 +138,7 @@ def test_int4_graph_answers_as_the_model_that_trained_to_round(prepared: Path, t
     train, dev = (task.dataset(root, split) for split in ("train", "dev"))
     context = Context(task, root, train, model, a_few_steps(batches), batches, lambda *_: [])
     if isinstance(model.module, ClosedForm) or not weights_in_blocks(model.module):
-        with pytest.raises(ModelpressError, match=r"is solved, not trained|has 1024 weights"):
+        with pytest.raises(ModelpressError, match=r"is solved, not trained|has 1024 weights or more"):
             a_pass.apply(model, context)
         return
     made = a_pass.apply(model, context)

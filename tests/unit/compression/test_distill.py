@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from components.compression.context import Frozen
 from components.compression.distill import Distill, Logit, distilling_step, take_over, with_answers
 from components.core.config import parse_config
 from components.core.errors import ConfigError
@@ -128,3 +129,13 @@ def test_answers_are_refused_where_they_would_change_nothing(prepared: Path) -> 
     context: Any = SimpleNamespace(train=data, answers=lambda *_: data.references())
     with pytest.raises(ConfigError, match="sequence: a teacher's answers change nothing"):
         with_answers(model(prepared, 1), context, {})
+
+
+def test_a_teacher_is_asked_where_its_student_is() -> None:
+    teacher = torch.nn.Linear(3, 2)
+    frozen = Frozen(teacher)
+    assert frozen.beside(torch.nn.Linear(1, 1)) is teacher
+    elsewhere = frozen.beside(torch.nn.Linear(1, 1, device="meta"))
+    assert {p.device.type for p in elsewhere.parameters()} == {"meta"}
+    assert frozen.beside(torch.nn.Linear(1, 1, device="meta")) is elsewhere
+    assert {p.device.type for p in teacher.parameters()} == {"cpu"}

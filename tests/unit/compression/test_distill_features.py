@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from components.compression.context import Frozen
 from components.compression.distill import Distill, distilling_step
 from components.compression.feature import Feature, feature_step, outputs, with_projection
 from components.core.errors import ConfigError
@@ -49,7 +50,7 @@ def test_teacher_is_asked_once_a_step(root: Path) -> None:
     for distance in (None, {"temperature": 1.0}):
         asked.clear()
         inner = distilling_step(TASK, teacher, None if distance is None else Distill(model={}, logit=distance).logit)
-        loss = feature_step(inner, TASK, teacher.module, feature)(projected, next(batches(halves()))).loss
+        loss = feature_step(inner, TASK, Frozen(teacher.module), feature)(projected, next(batches(halves()))).loss
         loss.backward()
         assert len(asked) == 1
     assert all(p.grad is not None for p in projected.parameters())

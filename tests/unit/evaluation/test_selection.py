@@ -77,6 +77,13 @@ def test_a_variant_gains_on_the_float_form_that_answers_in_the_same_way() -> Non
     assert "Left out" not in select("toy", budget, rows, timings)["reason"]
 
 
+def test_a_students_variant_gains_on_the_teacher_where_its_own_float_form_is_not_there() -> None:
+    rows = [variant("teacher", 37.0, 4, parent="toy"), variant("int8", 37.0, 4, parent="light", precision="int8")]
+    budget = BUDGET.model_copy(update={"gain": "faster"})
+    assert select("toy", budget, rows, latency({"teacher": 3, "int8": 3}))["selected"] == "teacher"
+    assert select("toy", budget, rows, latency({"teacher": 3, "int8": 2}))["selected"] == "int8"
+
+
 def test_a_better_student_needs_no_other_gain() -> None:
     rows = [variant("teacher", 37.0, 4), variant("student", 38.0, 4, parent="toy-student")]
     assert select("toy", BUDGET, rows, latency({"teacher": 3, "student": 3}))["selected"] == "student"

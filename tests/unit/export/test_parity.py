@@ -1,5 +1,6 @@
 """The proof fails closed: a graph that errs, even without changing an answer, is refused."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from components.core.errors import ProofError
 from components.core.tolerance import tolerance_for
 from components.export.initializers import all_initializers
 from components.export.loop import build_graph
-from components.export.parity import ComparingSession, _relative_difference, prove
+from components.export.parity import ComparingSession, _check_comparable, _relative_difference, prove
 from components.tasks.translation import TASK, SearchOptions
 from tests.unit.models.test_seq2seq import EOS, transformer
 
@@ -92,3 +93,21 @@ def test_nan_is_never_within_tolerance() -> None:
     session = ComparingSession(spec, graph)
     session.run(None, {"source": np.array([[5, 6, EOS]])})
     assert session.equal_rows == 0 or session.max_abs_diff == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "comparable"),
+    [
+        (np.zeros((3, 5), np.int64), np.zeros((3, 4), np.int64), True),  # another word may end a sentence
+        (np.zeros((3, 4), np.float16), np.zeros((3, 4), np.float32), True),
+        (np.zeros((2, 4), np.int64), np.zeros((3, 4), np.int64), False),
+        (np.zeros((3, 4, 2), np.int64), np.zeros((3, 4, 5), np.int64), False),
+        (np.zeros(3, np.int64), np.zeros((3, 1), np.int64), False),
+        (np.zeros((3, 4), np.int64), np.zeros((3, 4), np.float32), False),
+        (np.full((3, 4), np.nan, np.float32), np.zeros((3, 4), np.float32), False),
+        (np.full((3, 4), np.inf, np.float32), np.full((3, 4), np.inf, np.float32), True),
+    ],
+)
+def test_what_no_tolerance_is_for_is_refused(got: np.ndarray, expected: np.ndarray, comparable: bool) -> None:
+    with nullcontext() if comparable else pytest.raises(ProofError, match="answer: the graph gives"):
+        _check_comparable("answer", got, expected)

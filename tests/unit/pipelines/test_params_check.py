@@ -40,6 +40,20 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda v: v["stages"].update(timeout_s={"trian": 5}),
         "stages.timeout_s.trian: no such stage, did you mean train?",
     ),
+    "blocks": (
+        lambda v: (
+            v["students"]["tiny-student"]["passes"].append({"quantize_aware": {"bits": 4}}),
+            v["variants"].update(
+                fine={
+                    "recipe": "tiny",
+                    "from": "tiny-student",
+                    "precision": "int4",
+                    "quantize": {"method": "weight_only", "bits": 4, "block": 16},
+                }
+            ),
+        ),
+        "variants.fine.quantize.block: 16, but tiny-student was trained in 32",
+    ),
     "train": (
         lambda v: v["recipes"]["tiny"]["train"].update(epoch=5),
         "recipes.tiny.train.epoch: unknown key, did you mean epochs?",

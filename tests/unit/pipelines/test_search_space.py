@@ -32,7 +32,7 @@ SPACE = Space(
         },
     },
     drops=[0.003, 0.01],
-    distill={"logit": {"temperature": 2.0, "alpha": 0.7}, "model": {"label_smoothing": 0.0}},
+    students={"label_smoothing 0.0": {"logit": {"temperature": 2.0, "alpha": 0.7}, "model": {"label_smoothing": 0.0}}},
     prune={"criterion": "magnitude", "train": {"epochs": 1}},
     made={"toy": []},
 )
@@ -50,7 +50,12 @@ def test_a_point_names_passes_and_a_variant_that_params_yaml_takes() -> None:
         {"model.width": 1, "model.depths": 1, "remove.channels": 1, "form": 1, "quality_drop": 1}
     )
     assert candidate.passes == [
-        {"distill": {**SPACE.distill, "model": {"label_smoothing": 0.0, "width": 16, "depths": [1, 1]}}},
+        {
+            "distill": {
+                **SPACE.students["label_smoothing 0.0"],
+                "model": {"label_smoothing": 0.0, "width": 16, "depths": [1, 1]},
+            }
+        },
         {"prune": {"remove": {"channels": 0.5}, "criterion": "magnitude", "train": {"epochs": 1}}},
     ]
     assert candidate.variant["tolerance"] == {"agreement": 0.9, "quality_drop": 0.01}
@@ -201,6 +206,32 @@ def test_students_that_begin_as_the_teacher_have_its_widths(tmp_path: Path, monk
     assert describe_space(params_of_toy(students=students), "toy", root).sizes == {"depths": [[1, 2], [1, 1]]}
 
 
+def test_another_architecture_is_a_choice_beside_the_teachers_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = write_teacher(tmp_path, architecture="cnn", width=32, depths=[1, 2])
+    passes: list[Any] = [
+        {"distill": {"model": {"architecture": "mobilenet_v1"}, "train": {"epochs": 3}}},
+        {"prune": {"remove": {"channels": 0.3}}},
+    ]
+    quantize = {"method": "weight_only", "bits": 4, "block": 16}
+    variants = {"toy-int4": {"recipe": "toy", "from": "light", "precision": "int4", "quantize": quantize}}
+    students = {"light": {"recipe": "toy", "from": "toy", "passes": passes}}
+    space = describe_space(params_of_toy(students=students, variants=variants), "toy", root)
+    assert list(space.choices()["student"]) == ["", "architecture mobilenet_v1"]
+    assert space.candidate({}).passes == []
+    assert space.candidate({"student": 1}).passes == passes[:1]
+    assert space.candidate({"model.width": 1}).passes[0]["distill"]["model"] == {"width": 24}
+    assert space.candidate({"model.width": 1, "student": 1}).passes[0]["distill"] == {
+        "model": {"architecture": "mobilenet_v1", "width": 24},
+        "train": {"epochs": 3},
+    }
+    point = space.point(space.made["light"], Variant.model_validate(variants["toy-int4"]))
+    assert space.candidate(point).start == "light"
+    assert space.forms["int4-weights"]["quantize"] == quantize
+
+
 def test_hand_written_students_give_their_sizes_and_how_they_are_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +249,7 @@ def test_hand_written_students_give_their_sizes_and_how_they_are_trained(
     space = describe_space(params_of_toy(students=students, variants=variants), "toy", root)
     assert space.sizes["width"] == [32, 24, 20, 16, 8]
     assert space.removals["hidden"] == [0.0, 0.25, 0.3, 0.5]
-    assert space.distill == {"logit": {"alpha": 0.9}, "model": {"label_smoothing": 0.1}}
+    assert space.students == {"label_smoothing 0.1": {"logit": {"alpha": 0.9}, "model": {"label_smoothing": 0.1}}}
     assert space.prune == {"criterion": "magnitude"}
     assert space.forms["int8"]["tolerance"] == {"agreement": 0.1}
     variant = Variant.model_validate(variants["toy-int8"])
