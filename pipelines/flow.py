@@ -263,12 +263,13 @@ class _Walk:
     def _turn(self, name: str) -> int:
         """Return a stage's place in line, plan order within one place: trainings first, measurements last.
 
-        Between two stages that run alone few others are ready at once; behind them all there is one for every core.
+        Between two stages that run alone few others are ready at once; behind them all there is one for every core. With
+        --jobs a measurement in between would keep all cores but one waiting for a training's end.
         """
-        if self.jobs_given:
-            return 0
         family = self.plan[name].family
-        return 0 if family in ("fetch", "prepare", *USE_ALL_CORES) else 2 if family == "measure" else 1
+        if family == "measure":
+            return 2
+        return 0 if self.jobs_given or family in ("fetch", "prepare", *USE_ALL_CORES) else 1
 
     def _runs_alone(self, name: str) -> bool:
         stage = self.plan[name]

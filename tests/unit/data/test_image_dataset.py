@@ -71,7 +71,7 @@ def test_mean_and_deviation_are_those_of_the_training_pictures_alone(photos: Pat
     prepare_images(photos, tmp_path / "out", SPLIT)
     images = np.asarray(load(tmp_path / "out")["train"].images, np.float64)
     facts = read_json(tmp_path / "out" / "images.json")
-    np.testing.assert_allclose(facts["mean"], images.mean((0, 1, 2)), atol=1e-6)
+    assert facts["mean"] == [round(images.mean())] * 3  # one byte, that an int8 graph can pad with
     np.testing.assert_allclose(facts["deviation"], images.std((0, 1, 2)), atol=1e-6)
 
 
