@@ -263,8 +263,8 @@ class _Walk:
     def _turn(self, name: str) -> int:
         """Return a stage's place in line, plan order within one place: trainings first, measurements last.
 
-        Between two stages that run alone few others are ready at once; behind them all there is one for every core. With
-        --jobs a measurement in between would keep all cores but one waiting for a training's end.
+        Between two stages that run alone few others are ready at once; behind them all there is one for every core.
+        With --jobs a measurement in between would keep all cores but one waiting for a training's end.
         """
         family = self.plan[name].family
         if family == "measure":
