@@ -124,7 +124,7 @@ def _cards(selection: Row, chosen: Row, baseline: Row | None) -> list[dict[str, 
 
     return [
         _card("Quality", quality_text(quality_of(chosen)), f"{chosen['metric']}, dev", share_text(chosen))
-        | _meter(ratio, f"at least {budget['min_quality']:.0%}", floor=budget["min_quality"]),
+        | _meter(ratio, f"at least {100 * budget['min_quality']:g}%", floor=budget["min_quality"]),
         _card(
             "Size", megabytes_text(chosen["size_bytes"]), "MB", times(_ratio(compared, chosen, "size_bytes"), "smaller")
         )

@@ -130,7 +130,7 @@ def _limits(selection: Mapping[str, Any], x: Scale, y: Scale, plot: Box) -> list
     if y.low < floor < y.high:
         border = bottom if above else top
         marks.append(line(plot.x, border, plot.x + plot.width, border, "limit"))
-        words = f"≥ {selection['budget']['min_quality']:.0%} of the teacher"
+        words = f"≥ {100 * selection['budget']['min_quality']:g}% of the teacher"
         marks.append(text(plot.x + plot.width - 4, border + 14, words, "limit-text", "end"))
     return marks
 
