@@ -42,7 +42,18 @@ def main() -> None:
     folder = Path(".modelpress/search") / options.recipe
     shutil.rmtree(folder, ignore_errors=True)
     budget = ["--max-size", options.max_size, "--max-p50", options.max_p50, "--min-quality", options.min_quality]
-    command = [sys.executable, "-m", "pipelines", "search", options.recipe, *budget, "--trials", "200", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "search",
+        options.recipe,
+        *budget,
+        "--trials",
+        "200",
+        "--jobs",
+        "2",
+    ]
     started = time.monotonic()
     killed_after = 60 * options.minutes * KILLED_AFTER
     _run_and_kill(command, killed_after)
@@ -76,9 +87,11 @@ def main() -> None:
 def _run_and_kill(command: Sequence[str], seconds: float) -> None:
     with subprocess.Popen(command, start_new_session=True) as process:
         try:
-            process.wait(seconds)
+            code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            return
+    raise ModelpressError(f"{' '.join(command)} ended with code {code} before it could be killed")
 
 
 def ended(folder: Path) -> dict[int, str]:
