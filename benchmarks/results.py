@@ -420,7 +420,8 @@ def _search(result: Mapping[str, Any]) -> list[str]:
         ]
         for name, row in sorted(rows.items(), key=lambda found: found[1]["size_bytes"])
     ]  # fmt: skip
-    twice, lost, worse = (", ".join(map(str, result[key])) or "none" for key in ("tried_twice", "lost", "undominated"))
+    twice, lost, missing = (", ".join(map(str, result[key])) or "none" for key in ("tried_twice", "lost", "missing"))
+    fitting = (result["best_by_hand_within_budget"] or {"variant": "none"})["variant"]
     return [
         f"## Search: {result['recipe']}",
         f"`python -m benchmarks.search {result['recipe']}`: at most {budget['max_size_mb']} MB and "
@@ -429,7 +430,7 @@ def _search(result: Mapping[str, Any]) -> list[str]:
         f"after {result['minutes']} with {result['ended']}, {result['trained_to_the_end']} of them trained to the end. "
         f"Tried twice: {twice}; lost: {lost}. {result['reason']} {_machine(result['hardware'])}.",
         _table(["variant", "made", "frontier", "quality", "MB", "ms, batch 1"], cells),
-        f"Hand-written variants that nothing on the frontier equals: {worse}.",
+        f"The best by hand within the budget: {fitting}. Written by hand and without figures: {missing}.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""A search within half an hour, killed on the way: what it finds, what it does not do twice, and who dominates whom.
+"""A search within half an hour, killed on the way: what it finds, what it does not do twice, and its frontier.
 
     python -m benchmarks.search RECIPE --max-size 60KB --max-p50 1ms --min-quality 0.98    (after `run RECIPE`)
 
@@ -25,7 +25,7 @@ from components.core.errors import ModelpressError
 from components.core.files import read_json, write_json
 from components.core.params import Budget, load_params
 from components.evaluation.hardware import describe
-from components.evaluation.selection import best, p50_of
+from components.evaluation.selection import best, chosen_row, p50_of
 
 KILLED_AFTER = 0.45  # of the time
 
@@ -49,10 +49,7 @@ def main() -> None:
         "search",
         options.recipe,
         *budget,
-        "--trials",
-        "200",
-        "--jobs",
-        "2",
+        *["--trials", "200", "--jobs", "2"],
     ]
     started = time.monotonic()
     killed_after = 60 * options.minutes * KILLED_AFTER
@@ -106,28 +103,22 @@ def ended(folder: Path) -> dict[int, str]:
 
 
 def judged(selection: Mapping[str, Any], written: set[str]) -> dict[str, Any]:
-    """Return what was chosen, what is the best of the hand-written variants, and which of these nothing comes up to."""
+    """Return what was chosen, the frontier, and of the hand-written variants the best, all, and those without figures.
+
+    The frontier is that of all of them: what is not on it has its better there, what was refused is not judged at all.
+    """
     rows = selection["variants"]
-    frontier = [row for row in rows if row["on_frontier"]]
     by_hand = [row for row in rows if row["variant"] in written]
     fitting = best(by_hand, Budget(**selection["budget"]))
     return {
         "met": selection["met"],
-        "chosen": _figures(next(row for row in rows if row["variant"] == selection["selected"])),
+        "chosen": _figures(chosen_row(selection)),
         "reason": selection["reason"],
         "best_by_hand_within_budget": _figures(fitting) if fitting else None,
         "by_hand": [_figures(row) for row in by_hand],
-        "frontier": [_figures(row) for row in frontier],
-        "undominated": [row["variant"] for row in by_hand if not any(_as_good(other, row) for other in frontier)],
+        "frontier": [_figures(row) for row in rows if row["on_frontier"]],
+        "missing": sorted(written - {row["variant"] for row in by_hand}),
     }
-
-
-def _as_good(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return bool(
-        row["quality_vs_teacher"] >= other["quality_vs_teacher"]
-        and row["size_bytes"] <= other["size_bytes"]
-        and p50_of(row) <= p50_of(other)
-    )
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, Any]:

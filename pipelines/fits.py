@@ -19,7 +19,6 @@ from components.core.threads import threads
 if TYPE_CHECKING:
     from components.compression.context import Context
 
-DISTANCE = Path("components/models/fast_ops.py")  # of a student to its teacher
 SCRATCH = Path(".modelpress")  # what may be lost: checkpoints of unfinished fits, teachers' answers, scores
 
 
@@ -32,7 +31,7 @@ class Fits:
         inputs = [root, *(Path("models") / parent for parent in parents)]
         # root knows the task's own; quantize_aware trains with the rounding of `export`
         code = [Path("components") / name for name in ("training", "compression", "export")]
-        digests = [sha256_tree(path) for path in (*inputs, *code, DISTANCE)]
+        digests = [sha256_tree(path) for path in (*inputs, *code)]
         self.fingerprint = hashlib.sha256(stable([parameters, digests])).hexdigest()[:16]
         self.count = 0
 

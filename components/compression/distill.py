@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import nn
 
 from components.compression.context import Context, Frozen, Step
+from components.compression.distillation_loss import distillation_loss
 from components.compression.feature import Feature, feature_step, with_projection
 from components.core.config import Config, parse_config
 from components.core.errors import ConfigError
 from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
-from components.models.fast_ops import distillation_loss
 
 
 class Logit(Config):

@@ -20,6 +20,7 @@ from components.evaluation.charts.frontier import frontier_chart, short_names, s
 from components.evaluation.pictures import Picture
 from components.evaluation.selection import (
     chosen_row,
+    floor_text,
     megabytes_text,
     p50_of,
     quality_of,
@@ -124,7 +125,7 @@ def _cards(selection: Row, chosen: Row, baseline: Row | None) -> list[dict[str, 
 
     return [
         _card("Quality", quality_text(quality_of(chosen)), f"{chosen['metric']}, dev", share_text(chosen))
-        | _meter(ratio, f"at least {100 * budget['min_quality']:g}%", floor=budget["min_quality"]),
+        | _meter(ratio, f"at least {floor_text(budget['min_quality'])}", floor=budget["min_quality"]),
         _card(
             "Size", megabytes_text(chosen["size_bytes"]), "MB", times(_ratio(compared, chosen, "size_bytes"), "smaller")
         )

@@ -147,7 +147,7 @@ def shortfalls(row: Row, budget: Budget) -> list[Shortfall]:
     if ratio < budget.min_quality:
         text = (
             f"{ratio:.2%} of the teacher's quality is {100 * (budget.min_quality - ratio):.2f} points "
-            f"under min_quality {100 * budget.min_quality:g}%"
+            f"under min_quality {floor_text(budget.min_quality)}"
         )
         missed.append(Shortfall("min_quality", text, 1 - ratio / budget.min_quality))
     return missed
@@ -240,8 +240,13 @@ def budget_in_words(budget: Budget) -> str:
     """Return the limits as one phrase."""
     return (
         f"at most {budget.max_size_mb:g} MB and {budget.max_p50_ms:g} ms at batch 1, "
-        f"at least {100 * budget.min_quality:g}% of the teacher's quality"
+        f"at least {floor_text(budget.min_quality)} of the teacher's quality"
     )
+
+
+def floor_text(min_quality: float) -> str:
+    """Return a budget's share of the teacher's quality in per cent, with the digits it has."""
+    return f"{100 * min_quality:g}%"
 
 
 def nearest_miss(rows: Sequence[Row], budget: Budget) -> Row:

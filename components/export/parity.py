@@ -82,11 +82,12 @@ def prove(
         predictor.predict([inputs[row] for row in rows])
     differences = [s.max_abs_diff for s in sessions.values() if s.max_abs_diff is not None]
     agreements = [s.equal_rows / s.rows for s in sessions.values() if not s.floats]
-    relative = [_relative_difference(s.floats) for s in sessions.values() if s.floats]
+    floats = [_relative_difference(s.floats) for s in sessions.values() if s.floats]
+    relative = float(np.max(floats)) if floats else None  # NaN where one of them is
     measured: dict[str, Any] = {
         "max_abs_diff": float(f"{max(differences):.3g}") if differences else None,
         "agreement": round(min(agreements), 4) if agreements else None,
-        "relative_difference": float(f"{np.max(relative):.3g}") if relative else None,
+        "relative_difference": float(f"{relative:.3g}") if relative is not None else None,
         "answers_compared": sum(s.rows for s in sessions.values()),
         "grid": [shape for s in sessions.values() for shape in s.shapes],
     }
@@ -94,7 +95,7 @@ def prove(
         raise ProofError(
             f"the graph's numbers differ by {measured['max_abs_diff']}, allowed is {tolerance.max_abs_diff}"
         )
-    if relative and not np.max(relative) <= tolerance.relative_difference:
+    if relative is not None and not relative <= tolerance.relative_difference:
         raise ProofError(
             f"the graph's answers differ by {measured['relative_difference']} of their spread, allowed is "
             f"{tolerance.relative_difference}"

@@ -156,8 +156,7 @@ class _GraphWeights:
         packed = f"{name}/packed" if turned else f"{name}/turned/packed"
         if packed not in self.scales:
             matrix = self.weights[name] if turned else self.weights[name].T
-            matrix = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % self.block)))
-            values, scale = _blocks(matrix, self.bits, self.block)
+            values, scale = self._blocks(matrix)
             codes = (values.astype(np.int16) + (1 << (self.bits - 1))).astype(np.uint8)
             self._constant(packed, codes if self.bits == 8 else codes[..., ::2] | codes[..., 1::2] << 4)
             self._keep_scale(packed, scale)
@@ -176,28 +175,27 @@ class _GraphWeights:
     def _unpacked(self, name: str, axes: int) -> str:
         """Return the name of a weight of any shape unpacked at load; its first axes count the outputs.
 
-        Recurrent weights end in a part of a block, as products do; where an output of a convolution has no whole blocks
-        it has one scale: padding would store a depthwise one's 9 numbers as 32.
+        Recurrent weights end in a part of a block, as products do.
         """
         unpacked = f"{name}/unpacked"
         if unpacked not in self.at_load:
             weight, stored = self.weights[name], f"{name}/stored"
             matrix = weight.reshape(int(np.prod(weight.shape[:axes])), -1)
             inputs = matrix.shape[1]
-            missing = -inputs % self.block
-            block = self.block if axes > 1 or not missing else inputs
-            if block == self.block:
-                matrix = np.pad(matrix, ((0, 0), (0, missing)))
-            values, scale = _blocks(matrix, self.bits, block)
+            values, scale = self._blocks(matrix, divided=axes > 1)
             self._constant(stored, values if self.bits == 8 else values.astype(ml_dtypes.int4))
             self._keep_scale(stored, scale)
             whole = self._at_load("Cast", [stored], f"{stored}/values", to=TensorProto.FLOAT)
             whole = self._scaled(whole, stored)
-            if matrix.shape[1] > inputs:
+            if values[0].size > inputs:
                 whole = self._reshaped(whole, (len(matrix), -1), f"{stored}/matrix")
                 whole = self._at_load("Slice", [whole, *self._first(inputs, stored)], f"{stored}/inputs")
             self._reshaped(whole, weight.shape, unpacked)
         return unpacked
+
+    def _blocks(self, matrix: np.ndarray, divided: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        values, scale = in_blocks(torch.from_numpy(np.array(matrix)), self.bits, self.block, divided)
+        return values.numpy(), scale.numpy()
 
     def _keep_scale(self, stored: str, scale: np.ndarray) -> None:
         """Store scales (outputs, blocks) in two bytes each where that is exact; `scales` says their float32 name."""
@@ -228,8 +226,3 @@ class _GraphWeights:
     def _constant(self, name: str, value: np.ndarray) -> str:
         self.constants[name] = value
         return name
-
-
-def _blocks(matrix: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    values, scale = in_blocks(torch.from_numpy(np.array(matrix)), bits, block)
-    return values.numpy(), scale.numpy()

@@ -190,10 +190,10 @@ def describe_space(params: Params, name: str, prepared: Path) -> Space:
     for block in distills:
         rest = {key: value for key, value in block["model"].items() if key not in sizes}
         students.setdefault(_own(block, sizes), {**block, "model": rest})
-    own = [kind for kind, block in students.items() if parameters(block["model"]) == parameters({})]
-    if not own:
-        students[""] = {"logit": LOGIT, "model": {}}
-    students = {kind: students[kind] for kind in [*(own or [""]), *students]}
+    alike = [kind for kind, block in students.items() if parameters(block["model"]) == parameters({})]
+    if not alike:
+        alike, students[""] = [""], {"logit": LOGIT, "model": {}}
+    students = {kind: students[kind] for kind in [*alike, *students]}
     made = {model: chain for variant in variants for model, chain in _chains(params, variant.parent, sizes).items()}
     return Space(
         recipe=name,

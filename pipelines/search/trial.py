@@ -40,13 +40,7 @@ from pipelines.search.space import SHORT, Candidate, Space, describe_space
 Effort = Literal["untrained", "short", "full"]
 CALIBRATION = 32  # examples for a graph of which only size and speed count
 ANYTHING = 1e9
-CODE = (
-    "components/training",
-    "components/compression",
-    "components/models/fast_ops.py",
-    "components/export",
-    "components/evaluation/quality.py",
-)
+CODE = ("components/training", "components/compression", "components/export", "components/evaluation/quality.py")
 
 
 def space_of(recipe: str) -> Space:

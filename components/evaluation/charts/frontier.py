@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from components.evaluation.charts.axes import Box, Scale, grid, line, number, padded, picture, polyline, text
-from components.evaluation.selection import megabytes_text, p50_of, quality_of, quality_text
+from components.evaluation.selection import floor_text, megabytes_text, p50_of, quality_of, quality_text
 
 CHARACTER = 6.9  # mean width of a label's character in pixels, a little more than system fonts need
 LABEL_HEIGHT = 30.0
@@ -130,7 +130,7 @@ def _limits(selection: Mapping[str, Any], x: Scale, y: Scale, plot: Box) -> list
     if y.low < floor < y.high:
         border = bottom if above else top
         marks.append(line(plot.x, border, plot.x + plot.width, border, "limit"))
-        words = f"≥ {100 * selection['budget']['min_quality']:g}% of the teacher"
+        words = f"≥ {floor_text(selection['budget']['min_quality'])} of the teacher"
         marks.append(text(plot.x + plot.width - 4, border + 14, words, "limit-text", "end"))
     return marks
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from components.compression.distill import Logit, distilling_step
+from components.compression.distillation_loss import distillation_loss
 from components.core.errors import ConfigError
 from components.core.task import StepOutput, TrainedModel
-from components.models.fast_ops import distillation_loss
 
 
 class Numbers:
