@@ -124,6 +124,16 @@ class Space:
                 return Candidate(model, [], variant)
         return Candidate(self.recipe, passes, variant)
 
+    def neighbours(self, point: Mapping[str, int]) -> list[dict[str, int]]:
+        """Return the points a step away: one size or share the next larger or smaller, or one other kind or form."""
+        found: list[dict[str, int]] = []
+        for name, values in self.choices().items():
+            here = point[name]
+            in_order = name not in ("student", "form")
+            steps = [here - 1, here + 1] if in_order else [index for index in range(len(values)) if index != here]
+            found.extend({**point, name: index} for index in steps if 0 <= index < len(values))
+        return found
+
     def point(self, passes: Sequence[Mapping[str, Mapping[str, Any]]], variant: Variant) -> dict[str, int]:
         """Return the point nearest to a hand-written variant, by which the search learns from it."""
         found: dict[str, Any] = {}

@@ -1,7 +1,8 @@
 """The search itself: Optuna proposes points, cheap looks sort them out, few are trained to the end; all of it is kept.
 
-Sampler: TPE with constraints (Bergstra et al. 2011, Watanabe 2023). A trial goes through up to three efforts: untrained
-(size and latency, nearly), short (a part of each training; successive halving: Li et al. 2020) and full.
+Sampler: TPE with constraints (Bergstra et al. 2011, Watanabe 2023); every second proposal is a neighbour of the best so
+far, as of TPE's first points, which are random, few come near a tight budget. A trial goes through up to three efforts:
+untrained (size and latency, nearly), short (a part of each training; successive halving: Li et al. 2020) and full.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pipelines.search.space import SHORT, Candidate, Space, variant_part
 from pipelines.search.workers import Refused, WorkerKilled
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
     Evaluate = Callable[[Candidate, str], dict[str, Any]]  # a candidate at an effort -> its row
     Estimate = Callable[[Mapping[str, Any], str], float | None]  # a row at an effort -> milliseconds
@@ -173,6 +174,8 @@ class Study:
         distributions = {name: IntDistribution(0, len(values) - 1) for name, values in self.space.choices().items()}
         with self._lock:
             while not self.stopped and self._begun < self._trials and time.monotonic() < self._deadline:
+                if self._begun % 2:
+                    self._propose_a_neighbour()
                 trial = self._study.ask(distributions)  # type: ignore[arg-type]
                 given = trial.user_attrs.get("candidate")
                 candidate = Candidate(**given) if given else self.space.candidate(trial.params)
@@ -185,6 +188,24 @@ class Study:
                 if not self._propose_another():
                     return None
         return None
+
+    def _propose_a_neighbour(self) -> None:
+        """Propose one that is a step from the best so far, where one of those is left, else from the next best.
+
+        The best: what exceeds the limits by the least together, and of those within them what answers best.
+        """
+        if self._study.get_trials(deepcopy=False, states=[self._states.WAITING]):
+            return
+        ended = self._study.get_trials(deepcopy=False, states=[self._states.COMPLETE])
+        for trial in sorted(ended, key=lambda trial: (_excess(trial), -(trial.value or 0.0), trial.number)):
+            near = [
+                point
+                for point in self.space.neighbours(trial.params)
+                if self.space.candidate(point).identity not in self._seen
+            ]
+            if near:
+                self._enqueue(random.Random(len(self._seen)).choice(near), {})
+                return
 
     def _propose_another(self) -> bool:
         """Propose a random candidate that was not tried yet; return whether there is one, as far as can be seen."""
@@ -289,6 +310,10 @@ class Study:
 
     def _come_nearer(self, found: Mapping[str, float]) -> None:
         self._nearest.update({effort: min(excess, self._nearest[effort]) for effort, excess in found.items()})
+
+
+def _excess(trial: FrozenTrial) -> float:
+    return sum(max(0.0, excess) for excess in trial.constraints.values())
 
 
 def _name(trial: Any) -> str:

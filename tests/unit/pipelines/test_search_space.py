@@ -99,6 +99,23 @@ def test_a_hand_written_variant_has_a_point_that_stands_for_it() -> None:
     }
 
 
+def test_a_neighbour_is_one_size_or_share_away_or_has_one_other_form() -> None:
+    here = {"model.width": 1, "model.depths": 0, "remove.channels": 1, "form": 1, "quality_drop": 0}
+    near = SPACE.neighbours(here)
+    changed = [{name: index for name, index in point.items() if index != here[name]} for point in near]
+    assert changed == [
+        {"model.width": 0},
+        {"model.width": 2},
+        {"model.depths": 1},
+        {"remove.channels": 0},
+        {"form": 0},
+        {"quality_drop": 1},
+    ]
+    many = replace(SPACE, forms=dict.fromkeys(("a", "b", "c", "d"), SPACE.forms["fp32"]))
+    first = dict.fromkeys(many.choices(), 0)
+    assert [point["form"] for point in many.neighbours(first) if point["form"]] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("value", "smaller"),
     [

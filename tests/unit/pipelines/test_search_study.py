@@ -123,6 +123,18 @@ def test_where_nothing_fits_the_nearest_miss_is_trained(tmp_path: Path) -> None:
     assert min(misses, key=lambda name: misses[name]) in trained
 
 
+def test_it_comes_to_a_tight_budget_by_steps_from_the_best_so_far(tmp_path: Path) -> None:
+    """One point in fifty fits; by random points alone the first 40 trials held none."""
+    sizes = {"width": [32, 28, 24, 20, 16, 12, 10, 8], "depths": [[3], [2], [1]], "heads": [4, 3, 2, 1]}
+    shares = [0.0, 0.125, 0.25, 0.375, 0.5, 0.625]
+    space = replace(SPACE, sizes=sizes, removals={"channels": shares}, drops=[0.003])
+    budget = Budget(max_size_mb=0.05, max_p50_ms=100, min_quality=0.967)
+    study = Toy().study(tmp_path, budget=budget, space=space)
+    study.run(trials=20, jobs=1)
+    rows = [trial.outcome.row for trial in study.tried() if trial.outcome.row]
+    assert [row for row in rows if row["size_bytes"] <= 0.05e6 and row["quality_vs_teacher"] >= 0.967]
+
+
 def test_a_search_interrupted_goes_on_without_repeating_what_ended(tmp_path: Path) -> None:
     first = Toy()
     first.study(tmp_path).run(trials=5, jobs=1)
