@@ -83,19 +83,21 @@ def measure(root: Path) -> dict[str, Any]:
 
 
 def answer_golden(root: Path) -> None:
-    """Print the first golden example's answer, then, when all are answered, their number and median time as JSON."""
+    """Print the first golden example's answer, then, when all are answered, what came of them as JSON."""
     from components.inference import load_predictor
+    from components.inference.golden import count_same, read_examples
 
     predictor = load_predictor(root / "bundle")
-    examples = json.loads((root / "bundle" / "golden.json").read_text(encoding="utf-8"))["examples"]
-    times = []
+    examples = read_examples(root / "bundle")
+    times, answers = [], []
     for example in examples:
         start = time.perf_counter()
-        (answer,) = predictor.predict([example["input"]])
+        answers += predictor.predict([example.input])
         times.append(time.perf_counter() - start)
         if len(times) == 1:
-            print(json.dumps(answer), flush=True)
-    print(json.dumps({"answers": len(times), "median_answer_s": round(median(times), 5)}))
+            print(json.dumps(answers[0]), flush=True)
+    same = count_same(answers, examples)
+    print(json.dumps({"answers": len(answers), "as_packaged": same, "median_answer_s": round(median(times), 5)}))
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from components.inference import Predictor
-from deploy.server.golden import DATA_URL, kind_of
+from deploy.server.kinds import DATA_URL, kind_of
 
 LIMIT_S = 0.001  # of the event loop's time, for all inputs answered together
 TRIES = 3

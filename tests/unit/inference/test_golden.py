@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.server.golden import equal_answers
+from components.inference.golden import equal_answers
 
 
 @pytest.mark.parametrize(
