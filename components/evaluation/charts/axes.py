@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+CHARACTER = 6.9  # mean width of a label's character in pixels, a little more than system fonts need
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -9,10 +9,9 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-from components.evaluation.charts.axes import Box, Scale, grid, line, number, padded, picture, polyline, text
+from components.evaluation.charts.axes import CHARACTER, Box, Scale, grid, line, number, padded, picture, polyline, text
 from components.evaluation.selection import floor_text, megabytes_text, p50_of, quality_of, quality_text
 
-CHARACTER = 6.9  # mean width of a label's character in pixels, a little more than system fonts need
 LABEL_HEIGHT = 30.0
 LARGEST_RADIUS = 26.0
 SMALLEST_RADIUS = 6.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,8 @@ from components.data.coded_sound_dataset import CodedSounds
 from components.data.series_windows import SeriesWindows
 from components.data.sound_dataset import SoundDataset
 from components.evaluation import pictures
-from components.evaluation.charts.confusion import confusion
+from components.evaluation.charts.axes import CHARACTER
+from components.evaluation.charts.confusion import confusion, mix_ups
 from components.evaluation.charts.spectrogram import spectrogram
 from components.evaluation.pictures import has_pictures, task_pictures
 from components.evaluation.pictures.binary_addition import longest_carry
@@ -42,6 +44,19 @@ class Animals:
 def test_confusion_counts_each_class_against_what_it_was_called() -> None:
     counts = confusion(["a", "b"], ["a", "a", "b"], ["a", "b", "b"])
     np.testing.assert_array_equal(counts, [[1, 1], [0, 1]])
+
+
+def test_the_longest_class_name_stands_within_the_matrix() -> None:
+    chart = mix_ups(["HerbaceousVegetation", "Sea"], ["Sea", "HerbaceousVegetation"])
+    _, _, width, height = map(float, re.findall(r'viewBox="([^"]*)"', chart)[0].split())
+    reach = CHARACTER * len("HerbaceousVegetation")
+    rows = [float(x) for x in re.findall(r'x="([\d.]+)" y="[\d.]+" class="tick" text-anchor="end"', chart)]
+    columns = re.findall(r"translate\(([\d.]+) ([\d.]+)\) rotate\(-40\)", chart)
+    assert len(rows) == len(columns) == 2
+    assert all(x - reach >= 0 for x in rows)
+    x, y = map(float, columns[0])  # the long name's column
+    assert x + reach * math.cos(math.radians(40)) <= width
+    assert 0 <= y - reach * math.sin(math.radians(40)) <= height
 
 
 def test_surest_mistakes_come_first_and_names_are_escaped() -> None:
