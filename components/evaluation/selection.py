@@ -291,7 +291,7 @@ def variants_table(selection: Row, all_figures: bool = True) -> Table:
     title = f"{selection['recipe']} · quality = {' / '.join(metrics)}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title)  # 80 columns are enough
     table.add_column("variant", overflow="fold", min_width=22)  # the only column that may wrap
-    left_out = () if all_figures else ("test", "max diff")
+    left_out = () if all_figures else ("test", "max diff", "agree")
     headings = [heading for heading in _cells(selection["variants"][0], selection["unit"]) if heading not in left_out]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
