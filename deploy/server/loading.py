@@ -45,19 +45,20 @@ def load_model(name: str, version: str, folder: Path, check: Callable[[Path], No
     bundle = Bundle.load(folder)
     manifest, examples = bundle.manifest, read_examples(folder)
     predictor = load_predictor(bundle, threads=1)
+    inputs = [example.input for example in examples]
+    least = tolerance_for(manifest.precision, {}, name).agreement
     try:
-        same = count_same(predictor.predict([example.input for example in examples]), examples)
-        quick = measure_quick(predictor, [example.input for example in examples])  # so a lone request is warm too
+        same = count_same(predictor.predict(inputs), examples)
+        if same < least * len(examples):
+            raise ModelpressError(
+                f"{name} {version}: only {same} of {len(examples)} golden examples get the answer they had when the "
+                f"bundle was packaged ({least:.0%} must); it is damaged or made for another runtime"
+            )
+        quick = measure_quick(predictor, inputs)  # so a lone request is warm too
     except ModelpressError:
         raise
     except Exception as error:  # whatever a broken graph or asset makes the predictor raise
         reason = " ".join(str(error).split())[:200]
         raise ModelpressError(f"{name} {version}: fails on its golden examples ({reason})") from error
-    least = tolerance_for(manifest.precision, {}, name).agreement
-    if same < least * len(examples):
-        raise ModelpressError(
-            f"{name} {version}: only {same} of {len(examples)} golden examples get the answer they had when the bundle "
-            f"was packaged ({least:.0%} must); it is damaged or made for another runtime"
-        )
     kinds = frozenset(kind_of(example.input) for example in examples)
     return Model(name, version, sha256_file(folder / MANIFEST), manifest, predictor, examples, kinds, quick)
