@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.evaluation.charts.axes import Scale, grid, number, padded, picture, polyline
+from components.evaluation.charts.axes import CHARACTER, Scale, compact, grid, number, padded, picture, polyline
 
 WIDTH, HEIGHT = 340, 190
 MOST_POINTS = 240
@@ -88,12 +88,14 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def _draw(quantity: str, series: Sequence[Series]) -> str:
     steps = [step for line in series for step, _ in line.points]
     values = [value for line in series for _, value in line.points]
-    x = Scale(min(0.0, *steps), max(steps) or 1.0, 44, WIDTH - 16)
     if min(values) > 0 and max(values) / min(values) > WIDE:
         y = Scale(min(values) / 1.5, max(values) * 1.5, HEIGHT - 28, 8, logarithmic=True)
     else:
         y = Scale(*padded(values, 0.06), HEIGHT - 28, 8)
-    marks = grid(x, y, x.ticks(5), y.ticks(4))
+    ticks = y.ticks(4)
+    left = max(44.0, 10 + CHARACTER * max((len(compact(tick)) for tick in ticks), default=0))
+    x = Scale(min(0.0, *steps), max(steps) or 1.0, left, WIDTH - 16)
+    marks = grid(x, y, x.ticks(5), ticks)
     for line in series:
         points = [(x(step), y(value)) for step, value in line.points]
         marks.append(polyline(points, f"curve {line.kind}"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.params import Budget
-from components.evaluation.charts.axes import Scale
+from components.evaluation.charts.axes import CHARACTER, Scale
 from components.evaluation.charts.curves import curve_charts
 from components.evaluation.charts.frontier import frontier_chart, short_names
 from components.evaluation.pictures import Picture
@@ -237,6 +237,13 @@ def test_curve_that_diverged_or_never_moved_is_still_drawn() -> None:
     for chart in curve_charts(rows):
         assert "nan" not in chart.svg
         ET.fromstring(chart.svg)
+
+
+def test_a_tick_of_many_digits_stands_within_its_curve() -> None:
+    (chart,) = curve_charts([{"step": step, "accuracy": 0.7225 + 0.002 * step} for step in range(4)])
+    ticks = re.findall(r'x="([\d.]+)" y="[\d.]+" class="tick" text-anchor="end">([\d.]+)<', chart.svg)
+    assert max(len(tick) for _, tick in ticks) >= 5
+    assert all(float(x) >= CHARACTER * len(tick) for x, tick in ticks)
 
 
 def test_filled_texts_are_compared_word_by_word_and_with_the_reference(tmp_path: Path) -> None:
