@@ -394,7 +394,7 @@ def _compression_peers(result: Mapping[str, Any]) -> list[str]:
                 tool, f"{row['dev']:.2f}", f"{row['test']:.2f}", f"{row['bytes'] / 1e6:.3f}",
                 f"{row['ms_batch_1']:.3f}", f"{row['ms_batch_32']:.3f}",
                 f"{row['faster_batch_1']:.2f}x / {row['faster_batch_32']:.2f}x",
-                *(f"{row[key]:,.4g}" if key in row else "" for key in extra),
+                *(f"{round(row[key], 3):,}" if key in row else "" for key in extra),
             ]
             for tool, row in rows.items()
         ]  # fmt: skip
