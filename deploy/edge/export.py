@@ -58,7 +58,7 @@ def needed_sources(module: str) -> set[Path]:
     """
     if not _source(module):
         raise ModelpressError(f"predictor: no {module.replace('.', '/')}.py")
-    left, found = [module, "components.inference.predictor", "components.inference.golden"], set[Path]()
+    left, found = [module, "components.inference.predictor", "components.core.golden"], set[Path]()
     while left:
         name = left.pop()
         source = _source(name)

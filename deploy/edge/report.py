@@ -84,8 +84,8 @@ def measure(root: Path) -> dict[str, Any]:
 
 def answer_golden(root: Path) -> None:
     """Print the first golden example's answer, then, when all are answered, what came of them as JSON."""
+    from components.core.golden import count_same, read_examples
     from components.inference import load_predictor
-    from components.inference.golden import count_same, read_examples
 
     predictor = load_predictor(root / "bundle")
     examples = read_examples(root / "bundle")

@@ -9,9 +9,9 @@ from pathlib import Path
 from components.core.bundle import MANIFEST, Bundle, Manifest
 from components.core.errors import ModelpressError
 from components.core.files import sha256_file
+from components.core.golden import Example, count_same, read_examples
 from components.core.tolerance import tolerance_for
 from components.inference import Predictor, load_predictor
-from components.inference.golden import Example, count_same, read_examples
 from deploy.server.kinds import kind_of
 from deploy.server.quick import Quick, measure_quick
 

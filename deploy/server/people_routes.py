@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from components.inference.golden import equal_answers
+from components.core.golden import equal_answers
 from deploy.server.kinds import kind_of
 from deploy.server.refusals import Refusal
 from deploy.server.requests import answered_by, json_response, parse_json, read_body

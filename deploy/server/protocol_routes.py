@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from components.core.bundle import GraphInfo
-from components.inference.golden import equal_answers
+from components.core.golden import equal_answers
 from deploy.server.refusals import Refusal
 from deploy.server.requests import answered_by, json_response, parse_json, read_body
 from deploy.server.settings import Role

@@ -198,11 +198,7 @@ class Study:
             return
         ended = self._study.get_trials(deepcopy=False, states=[self._states.COMPLETE])
         for trial in sorted(ended, key=lambda trial: (_excess(trial), -(trial.value or 0.0), trial.number)):
-            near = [
-                point
-                for point in self.space.neighbours(trial.params)
-                if self.space.candidate(point).identity not in self._seen
-            ]
+            near = [point for point in self.space.neighbours(trial.params) if self._is_new(point)]
             if near:
                 self._enqueue(random.Random(len(self._seen)).choice(near), {})
                 return
@@ -212,10 +208,13 @@ class Study:
         draw = random.Random(len(self._seen))
         for _ in range(PATIENCE):
             point = {name: draw.randrange(len(values)) for name, values in self.space.choices().items()}
-            if self.space.candidate(point).identity not in self._seen:
+            if self._is_new(point):
                 self._enqueue(point, {})
                 return True
         return False
+
+    def _is_new(self, point: Mapping[str, int]) -> bool:
+        return self.space.candidate(point).identity not in self._seen
 
     # ---- trying
 

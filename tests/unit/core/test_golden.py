@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.inference.golden import equal_answers
+from components.core.golden import equal_answers
 
 
 @pytest.mark.parametrize(
