@@ -40,15 +40,18 @@ def test_idx_files_give_pictures_with_a_channel_and_their_classes(digits: Path) 
     assert splits["test"][0].tobytes() == raw[16:]
 
 
+# Each case has a name: a gzip file holds its time, and as a test's name that would differ from process to process.
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"plain", "not a gzip file"),
-        (idx(np.zeros((4, 3, 5), np.uint8))[:-9], "not a gzip file"),
-        (gzip.compress(b""), "not an IDX file of bytes with 3 axes"),
-        (idx(np.zeros((4, 15), np.uint8)), "not an IDX file of bytes with 3 axes"),
-        (gzip.compress(gzip.decompress(idx(np.zeros((4, 3, 5), np.uint8)))[:-1]), "not an IDX file"),
-        (idx(np.zeros((3, 3, 5), np.uint8)), "4 labels for 3 pictures"),
+        pytest.param(b"plain", "not a gzip file", id="not-gzip"),
+        pytest.param(idx(np.zeros((4, 3, 5), np.uint8))[:-9], "not a gzip file", id="cut-short"),
+        pytest.param(gzip.compress(b""), "not an IDX file of bytes with 3 axes", id="empty"),
+        pytest.param(idx(np.zeros((4, 15), np.uint8)), "not an IDX file of bytes with 3 axes", id="2-axes"),
+        pytest.param(
+            gzip.compress(gzip.decompress(idx(np.zeros((4, 3, 5), np.uint8)))[:-1]), "not an IDX file", id="a-byte-short"
+        ),
+        pytest.param(idx(np.zeros((3, 3, 5), np.uint8)), "4 labels for 3 pictures", id="3-pictures"),
     ],
 )
 def test_malformed_idx_file_is_a_clear_error(digits: Path, data: bytes, words: str) -> None:
