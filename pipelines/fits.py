@@ -67,16 +67,33 @@ class Fits:
     def context(self, teacher: TrainedModel) -> Context:
         """Return what the passes of this stage are given."""
         from components.compression.context import Context
+        import torch
+
+        from components.compression.kept_logits import KeptLogits, kept_logits
         from components.export.answers import model_answers
-        from components.training.module import endless_batches
+        from components.training.config import TrainConfig
+        from components.training.module import batches, endless_batches
+
+        def said(model: TrainedModel, code: Path, *depends: Any) -> Path:
+            """Return where to keep what a model said, without an ending."""
+            parts = [_weights_digest(model), sha256_tree(self.root), sha256_tree(code), *depends]
+            return SCRATCH / "answers" / hashlib.sha256(stable(parts)).hexdigest()[:16]
 
         def answers(model: TrainedModel, examples: TaskDataset, search: Mapping[str, Any]) -> list[Any]:
             options = parse_config(self.task.Options, search, f"students.{self.key}.passes.sequence")
-            code = sha256_tree(Path("components") / "export")  # the answers are the int8 graph's
-            depends = [_weights_digest(model), sha256_tree(self.root), code, search]
-            name = hashlib.sha256(stable(depends)).hexdigest()[:16]
-            cache = SCRATCH / "answers" / f"{name}.json"
+            cache = said(model, Path("components") / "export", search).with_suffix(".json")  # the int8 graph's answers
             return model_answers(self.task, model, options, examples, self.root / "assets", threads(), cache)
+
+        def kept(model: TrainedModel, examples: TaskDataset, classes: int, temperature: float) -> KeptLogits:
+            config = TrainConfig(**self.recipe.train)
+            code = Path("components") / "compression" / "kept_logits.py"
+
+            def cache(digest: str) -> Path:
+                return said(model, code, digest, classes, temperature).with_suffix(".npz")
+
+            torch.set_num_threads(threads())
+            step, module = self.task.step, model.module.eval()
+            return kept_logits(step, module, lambda: batches(examples, config, None), classes, temperature, cache)
 
         return Context(
             task=self.task,
@@ -86,6 +103,7 @@ class Fits:
             fit=self.fit,
             batches=lambda data: endless_batches(data, self.recipe.train),
             answers=answers,
+            kept_logits=kept,
         )
 
 

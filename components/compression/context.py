@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from components.compression.kept_logits import KeptLogits
 from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
 
 Step = Callable[[nn.Module, Any], StepOutput]
@@ -23,6 +24,7 @@ class Context:
     fit: trains a module in place by a step on a dataset; the mapping overrides single numbers of the recipe's `train`.
     batches: endless batches of a dataset, always the same ones.
     answers: what a model answers to a dataset's inputs, searching as the task's Options given by the mapping.
+    kept_logits: what a model says of each of a dataset's examples, so many classes of it, at a temperature.
     """
 
     task: Task
@@ -32,6 +34,7 @@ class Context:
     fit: Callable[[nn.Module, Step, TaskDataset, Mapping[str, Any]], None]
     batches: Callable[[TaskDataset], Iterator[Any]]
     answers: Callable[[TrainedModel, TaskDataset, Mapping[str, Any]], list[Any]]
+    kept_logits: Callable[[TrainedModel, TaskDataset, int, float], KeptLogits]
 
 
 class Frozen:

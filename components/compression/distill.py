@@ -18,6 +18,7 @@ from torch import nn
 from components.compression.context import Context, Frozen, Step
 from components.compression.distillation_loss import distillation_loss
 from components.compression.feature import Feature, feature_step, with_projection
+from components.compression.kept_logits import KeptLogits
 from components.core.config import Config, parse_config
 from components.core.errors import ConfigError
 from components.core.task import StepOutput, Task, TaskDataset, TrainedModel
@@ -31,6 +32,9 @@ class Logit(Config):
 
     temperature: float = Field(1.0, gt=0)
     alpha: float = Field(0.5, ge=0, le=1)
+    keep: int | None = Field(
+        None, gt=0, description="likeliest classes kept of each target, so that the teacher is asked once, not each epoch"
+    )
 
 
 class Distill(Config):
@@ -56,7 +60,8 @@ class Distill(Config):
             print(f"begins with {share:.0%} of its weights from the teacher", flush=True)
         data = with_answers(model, context, self.sequence)
         teacher = Frozen(model.module)
-        step, fitted = distilling_step(context.task, teacher, self.logit), student.module
+        kept = kept_by(model, context, data, self.logit)
+        step, fitted = distilling_step(context.task, teacher, self.logit, kept), student.module
         if self.feature is not None:
             step = feature_step(step, context.task, teacher, self.feature)
             fitted = with_projection(student.module, model.module, self.feature, context)
@@ -95,8 +100,20 @@ def with_answers(teacher: TrainedModel, context: Context, options: Mapping[str, 
     return context.train + answered
 
 
-def distilling_step(task: Task, teacher: TrainedModel | Frozen, logit: Logit | None) -> Step:
-    """Return a step whose loss also draws the student towards the teacher; the task's own where logit is None."""
+def kept_by(teacher: TrainedModel, context: Context, data: TaskDataset, logit: Logit | None) -> KeptLogits | None:
+    """Return what the teacher says of the training data, where `logit` wants it kept."""
+    if logit is None or logit.keep is None:
+        return None
+    return context.kept_logits(teacher, data, logit.keep, logit.temperature)
+
+
+def distilling_step(
+    task: Task, teacher: TrainedModel | Frozen, logit: Logit | None, kept: KeptLogits | None = None
+) -> Step:
+    """Return a step whose loss also draws the student towards the teacher; the task's own where logit is None.
+
+    kept: what the teacher said before, in place of asking it.
+    """
     if logit is None:
         return task.step
     frozen = teacher if isinstance(teacher, Frozen) else Frozen(teacher.module)
@@ -108,7 +125,7 @@ def distilling_step(task: Task, teacher: TrainedModel | Frozen, logit: Logit | N
         if not student.training:  # the dev curve shows the task's own loss
             return output
         with torch.no_grad():
-            target = task.step(frozen.beside(student), batch).logits
+            target = kept.of(batch, output) if kept else task.step(frozen.beside(student), batch).logits
         if output.numeric:
             distance = F.mse_loss(output.logits, target)
         else:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from components.compression.choice import check_kinds, choose, reach_threshold, round_up
 from components.compression.context import Context
-from components.compression.distill import Logit, distilling_step, with_answers
+from components.compression.distill import Logit, distilling_step, kept_by, with_answers
 from components.core.config import Config, parse_config
 from components.core.errors import ConfigError
 from components.core.task import TrainedModel
@@ -56,13 +56,15 @@ class Prune(Config):
         if not hasattr(model.module, "pruning_groups"):
             raise ConfigError([f"prune: a model of {context.task.name} has no units that can be removed"])
         data = with_answers(context.teacher, context, self.sequence)
+        kept = kept_by(context.teacher, context, data, self.logit)
+        step = distilling_step(context.task, context.teacher, self.logit, kept)
         model = TrainedModel(model.config, plain(model.module))  # other channels have other ranges
         units = [group.units for group in model.module.pruning_groups()]  # type: ignore[operator]
         for number in range(1, self.rounds + 1):
             groups: list[PruningGroup] = model.module.pruning_groups()  # type: ignore[operator]
             pruned = shrink(model, groups, self._kept(model, groups, context, units, number / self.rounds), context)
             print(f"pruned: {_counts(groups)} -> {_counts(pruned.module.pruning_groups())}", flush=True)  # type: ignore[operator]
-            context.fit(pruned.module, distilling_step(context.task, context.teacher, self.logit), data, self.train)
+            context.fit(pruned.module, step, data, self.train)
             model = pruned
         return model
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from components.compression.context import Context, Step
-from components.compression.distill import Logit, distilling_step, with_answers
+from components.compression.distill import Logit, distilling_step, kept_by, with_answers
 from components.core.config import Config
 from components.core.errors import ModelpressError
 from components.core.params import Calibration, unread_percentile
@@ -57,7 +57,7 @@ class QuantizeAware(Config):
             ModelpressError: 8 bits and the task answers by a graph with a loop, or the model has no layer that could be
                 rounded.
         """
-        task, step = context.task, distilling_step(context.task, context.teacher, self.logit)
+        task = context.task
         rounding = TrainedModel(model.config, copy.deepcopy(plain(model.module)))
         if self.bits == 8:
             if any(isinstance(spec, LoopSpec) for spec in task.graphs(rounding.module.eval(), task.Options())):
@@ -68,7 +68,9 @@ class QuantizeAware(Config):
                 kinds = "linear, embedding, convolution or recurrent layer"
                 raise ModelpressError(f"quantize_aware: no {kinds} of {task.name} has {SMALLEST} weights or more")
             fit = self._fit_blocks
-        fit(rounding, step, with_answers(context.teacher, context, self.sequence), context)
+        data = with_answers(context.teacher, context, self.sequence)
+        kept = kept_by(context.teacher, context, data, self.logit)
+        fit(rounding, distilling_step(task, context.teacher, self.logit, kept), data, context)
         return rounding
 
     def _fit_blocks(self, model: TrainedModel, step: Step, data: TaskDataset, context: Context) -> None:

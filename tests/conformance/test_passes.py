@@ -115,7 +115,7 @@ def test_pass_keeps_its_claim_and_its_input(prepared: Path, tmp_path: Path, name
     before = {key: value.clone() for key, value in model.module.state_dict().items()}
     train = task.dataset(root, "train")
     teacher = TrainedModel(model.config, task.build_model(model.config, root))
-    context = Context(task, root, train, teacher, a_few_steps(batches), batches, lambda *_: [])
+    context = Context(task, root, train, teacher, a_few_steps(batches), batches, lambda *_: [], lambda *_: None)
     if words := refusal(task, model, kind):
         with pytest.raises(ModelpressError, match=words):
             a_pass.apply(model, context)
@@ -136,7 +136,7 @@ def test_int4_graph_answers_as_the_model_that_trained_to_round(prepared: Path, t
     task, model, root = build(prepared, name)
     (a_pass,) = parse_passes([{"quantize_aware": {"bits": 4, "logit": {}}}], "students.toy.passes")
     train, dev = (task.dataset(root, split) for split in ("train", "dev"))
-    context = Context(task, root, train, model, a_few_steps(batches), batches, lambda *_: [])
+    context = Context(task, root, train, model, a_few_steps(batches), batches, lambda *_: [], lambda *_: None)
     if isinstance(model.module, ClosedForm) or not weights_in_blocks(model.module):
         with pytest.raises(ModelpressError, match=r"is solved, not trained|has 1024 weights or more"):
             a_pass.apply(model, context)

@@ -88,4 +88,5 @@ def context(root: Path, teacher: TrainedModel, fitted: Fitted) -> Context:
         fit=fitted.fit,
         batches=batches,
         answers=lambda *_: [],
+        kept_logits=lambda *_: None,
     )

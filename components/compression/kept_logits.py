@@ -1,0 +1,132 @@
+"""Kept logits: a teacher that says the same of an example in every epoch is asked once, and what it said is looked up.
+
+Kept are the likeliest classes of each target. The rest of the probability is spread evenly over all other classes, as
+label smoothing teaches a teacher to spread it (Szegedy et al. 2016).
+Shapes: M targets of B examples that count, of N in a batch; V classes, K of them kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.core.errors import ConfigError
+from components.core.files import write_bytes
+from components.core.task import StepOutput
+
+KEY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class KeptLogits:
+    """What a teacher said of every example of a dataset.
+
+    places: an example's key -> its first row and its number of rows below.
+    classes: (rows, K) int64. log_probabilities: (rows, K) float16, at `temperature`.
+    """
+
+    places: dict[bytes, tuple[int, int]]
+    classes: Tensor
+    log_probabilities: Tensor
+    temperature: float
+
+    def of(self, batch: Any, output: StepOutput) -> Tensor:
+        """Return the teacher's logits of a batch, of the shape of the student's; rows that do not count are zero.
+
+        Raises:
+            ConfigError: the dataset did not have an example as it is in the batch.
+        """
+        try:
+            places = [self.places[key] for key in example_keys(batch)]
+        except KeyError:
+            problem = "logit.keep: this task's examples are others in each epoch (augmented, masked); leave it out"
+            raise ConfigError([problem]) from None
+        counted_M = output.counted().nonzero()[:, 0]
+        rows_M = torch.cat([torch.arange(first, first + count) for first, count in places])
+        known_MK = self.log_probabilities[rows_M].float()
+        wide = output.logits.shape[-1]
+        rest_M = (1 - known_MK.exp().sum(1)).clamp_min(1e-6).div(max(1, wide - known_MK.shape[1])).log()
+        device = counted_M.device
+        rest_N1 = torch.zeros(len(output.logits), 1, device=device)
+        rest_N1[counted_M, 0] = rest_M.to(device)
+        logits_NV = rest_N1.repeat(1, wide)
+        logits_NV[counted_M[:, None], self.classes[rows_M].to(device)] = known_MK.to(device)
+        return logits_NV.mul_(self.temperature)
+
+
+def kept_logits(
+    step: Callable[[nn.Module, Any], StepOutput],
+    teacher: nn.Module,
+    batches: Callable[[], Iterable[Any]],
+    classes: int,
+    temperature: float,
+    cache: Callable[[str], Path],
+) -> KeptLogits:
+    """Return what a teacher says of the examples of batches, which must be the same at each call.
+
+    cache: the file to keep it in, by a digest of the examples; it must change with the teacher and its task.
+
+    Raises:
+        ConfigError: the task predicts numbers, which have no classes.
+    """
+    keys = [key for batch in batches() for key in example_keys(batch)]
+    path = cache(hashlib.sha256(b"".join(keys)).hexdigest())
+    if not path.is_file():
+        write_bytes(path, _ask(step, teacher, batches, len(keys), classes, temperature))
+    with np.load(path, allow_pickle=False) as kept:
+        ends = kept["rows"].cumsum().tolist()
+        places = {key: (end - rows, rows) for key, end, rows in zip(keys, ends, kept["rows"].tolist(), strict=True)}
+        tensors = torch.from_numpy(kept["classes"].astype(np.int64)), torch.from_numpy(kept["log_probabilities"])
+    return KeptLogits(places, *tensors, temperature)
+
+
+def _ask(
+    step: Callable[[nn.Module, Any], StepOutput],
+    teacher: nn.Module,
+    batches: Callable[[], Iterable[Any]],
+    examples: int,
+    classes: int,
+    temperature: float,
+) -> bytes:
+    """Return an npz file: rows (examples,), classes (rows, K), log_probabilities (rows, K)."""
+    rows, chosen, values = [], [], []
+    started, told, done = time.monotonic(), time.monotonic(), 0
+    for batch in batches():
+        with torch.inference_mode():
+            output = step(teacher, batch)
+            if output.numeric:
+                raise ConfigError(["logit.keep: numbers are predicted, there are no classes to keep; leave it out"])
+            counted_N = output.counted()
+            log_probabilities_MV = (output.logits[counted_N].float() / temperature).log_softmax(-1)
+            top = log_probabilities_MV.topk(min(classes, log_probabilities_MV.shape[1]), -1)
+        rows.append(counted_N.view(len(batch[0]), -1).sum(1).numpy())
+        chosen.append(top.indices.to(torch.int32).numpy())
+        values.append(top.values.half().numpy())
+        done += len(rows[-1])
+        if time.monotonic() - told > 60:
+            told = time.monotonic()
+            left = (told - started) / done * (examples - done)
+            print(f"teacher's distributions {done}/{examples}, about {left:.0f} s left", flush=True)
+    file = io.BytesIO()
+    np.savez(
+        file, rows=np.concatenate(rows), classes=np.concatenate(chosen), log_probabilities=np.concatenate(values)
+    )
+    return file.getvalue()
+
+
+def example_keys(batch: Any) -> list[bytes]:
+    """Return a digest of each example of a batch of tensors, the same however much padding (zeros) is behind it."""
+    arrays = [tensor.cpu().numpy() for tensor in batch]
+    return [
+        hashlib.blake2b(b"|".join(array[i].tobytes().rstrip(b"\0") for array in arrays), digest_size=KEY_BYTES).digest()
+        for i in range(len(arrays[0]))
+    ]
