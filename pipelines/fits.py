@@ -66,12 +66,13 @@ class Fits:
 
     def context(self, teacher: TrainedModel) -> Context:
         """Return what the passes of this stage are given."""
-        from components.compression.context import Context
         import torch
 
+        from components.compression.context import Context
         from components.compression.kept_logits import KeptLogits, kept_logits
         from components.export.answers import model_answers
         from components.training.config import TrainConfig
+        from components.training.fit import precision_here
         from components.training.module import batches, endless_batches
 
         def said(model: TrainedModel, code: Path, *depends: Any) -> Path:
@@ -93,7 +94,9 @@ class Fits:
 
             torch.set_num_threads(threads())
             step, module = self.task.step, model.module.eval()
-            return kept_logits(step, module, lambda: batches(examples, config, None), classes, temperature, cache)
+            bf16 = precision_here(config.precision) == "bf16-mixed"
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):  # as a student's own steps ask it
+                return kept_logits(step, module, lambda: batches(examples, config, None), classes, temperature, cache)
 
         return Context(
             task=self.task,

@@ -33,7 +33,7 @@ class Logit(Config):
     temperature: float = Field(1.0, gt=0)
     alpha: float = Field(0.5, ge=0, le=1)
     keep: int | None = Field(
-        None, gt=0, description="likeliest classes kept of each target, so that the teacher is asked once, not each epoch"
+        None, gt=0, description="likeliest classes kept of each target: the teacher is asked once, not each epoch"
     )
 
 

@@ -117,9 +117,7 @@ def _ask(
             left = (told - started) / done * (examples - done)
             print(f"teacher's distributions {done}/{examples}, about {left:.0f} s left", flush=True)
     file = io.BytesIO()
-    np.savez(
-        file, rows=np.concatenate(rows), classes=np.concatenate(chosen), log_probabilities=np.concatenate(values)
-    )
+    np.savez(file, rows=np.concatenate(rows), classes=np.concatenate(chosen), log_probabilities=np.concatenate(values))
     return file.getvalue()
 
 

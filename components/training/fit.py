@@ -55,7 +55,7 @@ def fit(
     module = FitModule(model, step, train, dev, config)
     trainer = Trainer(
         max_epochs=config.epochs,
-        precision=_precision(config.precision),
+        precision=precision_here(config.precision),
         callbacks=callbacks,
         logger=False,
         devices=1,
@@ -76,7 +76,7 @@ def fit(
     return curves.rows
 
 
-def _precision(wanted: str) -> str:
+def precision_here(wanted: str) -> str:
     """Return the precision to train in: a CPU without instructions for bfloat16 takes many times as long in it."""
     in_hardware = torch.cuda.is_available() or any(map(torch.cpu.get_capabilities().get, BF16_INSTRUCTIONS))
     if wanted != "bf16-mixed" or in_hardware:

@@ -20,6 +20,9 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
+from components.compression.distill import Logit
+from components.compression.feature import Feature
+from components.compression.passes import PASSES
 from components.core.bundle import Manifest
 from components.core.files import read_json
 from tests.workspace import REPOSITORY, make_workspace, workspace_environment
@@ -138,7 +141,7 @@ def test_pass_page_leaves_few_distinct_weights_when_followed(after_pass_page: Fo
 
 
 @pytest.mark.parametrize("page", ["add-a-task.md", "add-a-pass.md"])
-def test_python_blocks_pass_ruff_when_checked_as_files_of_the_repository(page: str) -> None:
+def test_python_optionspass_ruff_when_checked_as_files_of_the_repository(page: str) -> None:
     for block in blocks(page):
         if block.kind == "python" and block.title is not None:
             path = str(REPOSITORY / block.title)
@@ -164,6 +167,17 @@ def test_named_files_exist_when_pages_point_at_them() -> None:
         linked = [str((page.parent / target).resolve()) for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text)]
         missing = [name for name in [*named, *linked] if not (REPOSITORY / name).exists()]
         assert not set(missing) - made_by_the_guides, page.name
+
+
+def test_compression_page_names_every_option_of_its_passes_with_its_default() -> None:
+    page = (REPOSITORY / "docs" / "compression.md").read_text(encoding="utf-8")
+    passes = {name: block for name, block in PASSES.items() if name != "quantize_aware"}  # it has a page of its own
+    for name, block in [*passes.items(), ("distill", Logit), ("distill", Feature)]:
+        for option, field in block.model_fields.items():
+            assert re.search(rf"^\| [^|]*`{option}`|`{name}: {{[^`]*\b{option}:", page, re.M), (name, option)
+            row = re.search(rf"^\| `{option}` \| ([^|]*) \|", page, re.M)
+            if row and isinstance(field.default, (int, float, str)):
+                assert row[1] == str(field.default), (name, option)
 
 
 def test_architecture_page_names_every_stage_and_import_rule_of_the_code() -> None:

@@ -49,7 +49,7 @@ def test_idx_files_give_pictures_with_a_channel_and_their_classes(digits: Path) 
         pytest.param(gzip.compress(b""), "not an IDX file of bytes with 3 axes", id="empty"),
         pytest.param(idx(np.zeros((4, 15), np.uint8)), "not an IDX file of bytes with 3 axes", id="2-axes"),
         pytest.param(
-            gzip.compress(gzip.decompress(idx(np.zeros((4, 3, 5), np.uint8)))[:-1]), "not an IDX file", id="a-byte-short"
+            gzip.compress(gzip.decompress(idx(np.zeros((4, 3, 5), np.uint8)))[:-1]), "not an IDX file", id="byte-short"
         ),
         pytest.param(idx(np.zeros((3, 3, 5), np.uint8)), "4 labels for 3 pictures", id="3-pictures"),
     ],
