@@ -35,16 +35,18 @@ from components.tracking.registration import (
     registered_version,
 )
 from pipelines.dag import PlannedStage, is_stale, recipe_of, targets_of
+from pipelines.durations import Durations
 from pipelines.lock_order import is_unsettled, note_order, settle_order
 from pipelines.plan_ahead import plan_of
 from pipelines.progress import RunView, current_view
 from pipelines.recording import Recorder
-from pipelines.schedule import Schedule
+from pipelines.schedule import Schedule, longest_chains
 from pipelines.stage_host import StageHost, StageResult
 from pipelines.takeover import only_flow
 
 TAIL_LINES = 5  # of a failed stage, in its state's message
 USE_ALL_CORES = ("train", "compress")
+UNKNOWN_TRAINING_S, UNKNOWN_S = 600.0, 10.0  # of stages that never ran, to put them in line
 MOST_LIGHT_STAGES = 4  # side by side: each may hold a gigabyte
 
 
@@ -159,7 +161,7 @@ class _Walk:
             threading.Thread(target=self.host.warm_up, daemon=True).start()
         ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         futures: dict[str, Any] = {}
-        depends_on = {name: self.plan[name].depends_on for name in sorted(self.plan, key=self._turn)}
+        depends_on = {name: self.plan[name].depends_on for name in self._in_line()}
         schedule = Schedule(depends_on, self.jobs, alone=self._runs_alone)
         with _stopping_on_signals(self.host.stop):
             while not schedule.done:
@@ -260,22 +262,46 @@ class _Walk:
         limits = self.params.stages.timeout_s
         return limits.get(name) or limits.get(self.plan[name].family)
 
-    def _turn(self, name: str) -> int:
-        """Return a stage's place in line, plan order within one place: trainings first, measurements last.
+    def _in_line(self) -> list[str]:
+        """Return the stages in the order in which they start when several may: measurements last.
 
-        Between two stages that run alone few others are ready at once; behind them all there is one for every core.
-        With --jobs a measurement in between would keep all cores but one waiting for a training's end.
+        Trainings that run alone go first: between two of them few others are ready at once, behind them all there is
+        one for every core. With --jobs the longest chain goes first, so that no core waits at the end for a student of
+        a student; a measurement in between would keep all cores but one waiting for a training's end.
         """
-        family = self.plan[name].family
-        if family == "measure":
-            return 2
-        return 0 if self.jobs_given or family in ("fetch", "prepare", *USE_ALL_CORES) else 1
+        durations = Durations(self.root)
+
+        def expected(name: str) -> float:
+            if self._is_fresh_already(name):
+                return 0.0
+            return durations.expected(name) or (UNKNOWN_TRAINING_S if self._is_training(name) else UNKNOWN_S)
+
+        seconds = {name: expected(name) for name in self.plan}
+        chains = longest_chains({name: self.plan[name].depends_on for name in self.plan}, seconds)
+
+        def turn(name: str) -> tuple[int, float]:
+            family = self.plan[name].family
+            if family == "measure":
+                return 2, 0.0
+            if self.jobs_given:
+                return 0, -chains[name]
+            return (0 if family in ("fetch", "prepare") or self._is_training(name) else 1), 0.0
+
+        return sorted(self.plan, key=turn)
+
+    def _is_training(self, name: str) -> bool:
+        return self.plan[name].family in USE_ALL_CORES
+
+    def _is_fresh_already(self, name: str) -> bool:
+        """Whether a stage will end as Cached whatever the others do."""
+        stage = self.plan[name]
+        return not (self.force or stage.stale or stage.upstream_stale)
 
     def _runs_alone(self, name: str) -> bool:
         stage = self.plan[name]
-        if not (self.force or stage.stale or stage.upstream_stale):
-            return False  # it ends as Cached: nobody need wait for it
-        return stage.family == "measure" or (not self.jobs_given and stage.family in USE_ALL_CORES)
+        if self._is_fresh_already(name):
+            return False  # nobody need wait for it
+        return stage.family == "measure" or (not self.jobs_given and self._is_training(name))
 
     def _threads(self) -> dict[str, str]:
         if self.jobs == 1 or not self.jobs_given:  # all cores, exactly as under `dvc repro`

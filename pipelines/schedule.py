@@ -38,7 +38,7 @@ class Schedule:
         return doomed
 
     def start(self) -> list[str]:
-        """Take and return the stages that may start now, in plan order; each counts as running until `finish`."""
+        """Take and return the stages that may start now, in the order given; each counts as running until `finish`."""
         started = []
         for name in list(self._waiting):
             if not self._depends_on[name] <= self._succeeded:
@@ -56,3 +56,16 @@ class Schedule:
         """Record how a running stage ended."""
         self._running.remove(name)
         (self._succeeded if succeeded else self._failed).add(name)
+
+
+def longest_chains(depends_on: Mapping[str, Sequence[str]], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of the longest chain that begins with each stage: whoever has most behind it should go first.
+
+    Args:
+        depends_on: every stage's dependencies, none before its own.
+    """
+    chains = dict(seconds)
+    for name in reversed(list(depends_on)):
+        for other in depends_on[name]:
+            chains[other] = max(chains[other], seconds[other] + chains[name])
+    return chains

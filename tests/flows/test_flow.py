@@ -108,6 +108,17 @@ def test_without_a_number_of_jobs_trainings_run_alone_and_light_stages_together(
     assert meet(one, two) == (threads() > 1)
 
 
+def test_with_a_number_of_jobs_the_longest_chain_goes_first(repository: Repository) -> None:
+    dataset = {f"a{number}": timed(f"a{number}", 0.1) for number in range(3)}
+    teacher = {"foreach": ["x"], "do": timed("teacher", 0.1)}
+    student = {"foreach": ["y"], "do": timed("student", 0.1, ["teacher"])}
+    repository.write({**dataset, "train": teacher, "compress": student})
+    run = repository.flow("--jobs", "1")
+    assert run.code == 0, run.output
+    begun = {name: interval(repository.root / name)[0] for name in (*dataset, "teacher", "student")}
+    assert sorted(begun, key=begun.__getitem__) == ["teacher", "student", *dataset]
+
+
 def test_flow_skips_dependants_and_finishes_the_rest_when_a_stage_fails(repository: Repository) -> None:
     stages = {
         "bad": stage("echo x >> tries; echo the last words >&2; exit 1", "bad.txt"),
