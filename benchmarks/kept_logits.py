@@ -9,6 +9,7 @@ student's teacher and its prepared data: `modelpress run RECIPE` makes them.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -62,7 +63,8 @@ def measure(name: str, count: int) -> dict[str, Any]:
     teacher = load_model(task, Path("models") / params.students[name].recipe, root)
     config = TrainConfig(**{**recipe.train, **distill.train})
     drawn = [batch for batch, _ in zip(batches(task.dataset(root, "train"), config, 0), range(count), strict=False)]
-    with tempfile.TemporaryDirectory() as folder:
+    bf16 = torch.autocast("cpu", torch.bfloat16, enabled=precision_here(config.precision) == "bf16-mixed")
+    with tempfile.TemporaryDirectory() as folder, bf16:
         module, keep, temperature = teacher.module.eval(), distill.logit.keep, distill.logit.temperature
         kept = kept_logits(task.step, module, lambda: drawn, keep, temperature, lambda digest: Path(folder) / digest)
     steps = {
@@ -70,14 +72,14 @@ def measure(name: str, count: int) -> dict[str, Any]:
         "looking_up": distilling_step(task, teacher, distill.logit, kept),
     }
     model = parse_config(task.Model, teacher.config.changed(distill.model), "distill.model")
-    students = {way: task.build_model(model, root).train() for way in steps}
+    student = task.build_model(model, root).train()
+    students = {way: copy.deepcopy(student) for way in steps}
     optimizers = {way: make_optimizer(list(student.parameters()), config) for way, student in students.items()}
     times: dict[str, list[float]] = {way: [] for way in steps}
-    bf16 = precision_here(config.precision) == "bf16-mixed"
     for number, batch in enumerate(drawn):
         for way in sorted(steps, reverse=bool(number % 2)):
             started = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with bf16:
                 loss = steps[way](students[way], batch).loss
             optimizers[way].zero_grad()
             loss.backward()
@@ -86,7 +88,7 @@ def measure(name: str, count: int) -> dict[str, Any]:
     ratios = [asking / looking_up for asking, looking_up in zip(*(times[way][WARM:] for way in steps), strict=True)]
     divergence, entropy = [], []
     for batch in drawn:
-        with torch.inference_mode():
+        with torch.inference_mode(), bf16:
             output = task.step(module, batch)
             counted_N = output.counted()
             asked_MV = (output.logits[counted_N].float() / temperature).log_softmax(-1)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import functools
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from components.core.config import parse_config
-from components.core.files import sha256_tree, write_text
+from components.core.files import sha256_file, sha256_tree, write_text
 from components.core.params import Recipe
 from components.core.task import Task, TaskDataset, TrainedModel
 from components.core.threads import threads
@@ -75,28 +80,29 @@ class Fits:
         from components.training.fit import precision_here
         from components.training.module import batches, endless_batches
 
-        def said(model: TrainedModel, code: Path, *depends: Any) -> Path:
-            """Return where to keep what a model said, without an ending."""
-            parts = [_weights_digest(model), sha256_tree(self.root), sha256_tree(code), *depends]
-            return SCRATCH / "answers" / hashlib.sha256(stable(parts)).hexdigest()[:16]
-
         def answers(model: TrainedModel, examples: TaskDataset, search: Mapping[str, Any]) -> list[Any]:
             options = parse_config(self.task.Options, search, f"students.{self.key}.passes.sequence")
-            cache = said(model, Path("components") / "export", search).with_suffix(".json")  # the int8 graph's answers
-            return model_answers(self.task, model, options, examples, self.root / "assets", threads(), cache)
+            code = Path("components") / "export"  # the answers are the int8 graph's
+            with self._said(model, sha256_tree(code), search) as cache:
+                return model_answers(
+                    self.task, model, options, examples, self.root / "assets", threads(), cache("json")
+                )
 
         def kept(model: TrainedModel, examples: TaskDataset, classes: int, temperature: float) -> KeptLogits:
             config = TrainConfig(**self.recipe.train)
+            bf16 = precision_here(config.precision) == "bf16-mixed"  # as a student's own steps would ask
             code = Path("components") / "compression" / "kept_logits.py"
-
-            def cache(digest: str) -> Path:
-                return said(model, code, digest, classes, temperature).with_suffix(".npz")
-
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            module = copy.deepcopy(model.module).eval().to(device)
+            again = functools.partial(batches, examples, config, None)
             torch.set_num_threads(threads())
-            step, module = self.task.step, model.module.eval()
-            bf16 = precision_here(config.precision) == "bf16-mixed"
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):  # as a student's own steps ask it
-                return kept_logits(step, module, lambda: batches(examples, config, None), classes, temperature, cache)
+            with (
+                self._said(model, sha256_file(code), classes, temperature, bf16) as cache,
+                torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+            ):
+                return kept_logits(
+                    self.task.step, module, again, classes, temperature, lambda digest: cache(f"{digest[:16]}.npz")
+                )
 
         return Context(
             task=self.task,
@@ -108,6 +114,22 @@ class Fits:
             answers=answers,
             kept_logits=kept,
         )
+
+    @contextmanager
+    def _said(self, model: TrainedModel, *depends: Any) -> Iterator[Callable[[str], Path]]:
+        """Give what names a file by its ending, in which is kept what a model said; nobody else asks meanwhile.
+
+        What other models of the recipe said goes: a teacher that was trained again leaves nothing behind.
+        """
+        weights = _weights_digest(model)[:16]
+        name = hashlib.sha256(stable([sha256_tree(self.root), *depends])).hexdigest()[:16]
+        folder = SCRATCH / "answers" / self.root.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            for path in folder.iterdir():
+                if not path.name.startswith((weights, "lock")):
+                    path.unlink()
+            yield lambda ending: folder / f"{weights}-{name}.{ending}"
 
 
 def stable(value: Any) -> bytes:

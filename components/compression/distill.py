@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from components.compression.context import Context, Frozen, Step
@@ -49,6 +49,12 @@ class Distill(Config):
     logit: Logit | None = None
     feature: Feature | None = None
     train: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _keep_saves_something(self) -> Distill:
+        if self.feature and self.logit and self.logit.keep:
+            raise ValueError("logit.keep: feature asks the teacher in each step anyway; leave one of them out")
+        return self
 
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
         """Return a new student of `model`."""

@@ -7,6 +7,7 @@ Shapes: M targets of B examples that count, of N in a batch; V classes, K of the
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import time
@@ -24,6 +25,10 @@ from components.core.files import write_bytes
 from components.core.task import StepOutput
 
 KEY_BYTES = 16
+TELL_EVERY_S = 60
+OTHERS = "logit.keep: this task's examples are others in each epoch (augmented, masked); leave it out"
+UNSUITED = "logit.keep: this task's batches are no tuples of tensors with zeros as padding; leave it out"
+NO_CLASSES = "logit.keep: this task has no distribution over classes to keep; leave it out"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class KeptLogits:
     """What a teacher said of every example of a dataset.
 
     places: an example's key -> its first row and its number of rows below.
-    classes: (rows, K) int64. log_probabilities: (rows, K) float16, at `temperature`.
+    classes: (rows, K) int32. log_probabilities: (rows, K) float16, at `temperature`.
     """
 
     places: dict[bytes, tuple[int, int]]
@@ -48,8 +53,7 @@ class KeptLogits:
         try:
             places = [self.places[key] for key in example_keys(batch)]
         except KeyError:
-            problem = "logit.keep: this task's examples are others in each epoch (augmented, masked); leave it out"
-            raise ConfigError([problem]) from None
+            raise ConfigError([OTHERS]) from None
         counted_M = output.counted().nonzero()[:, 0]
         rows_M = torch.cat([torch.arange(first, first + count) for first, count in places])
         known_MK = self.log_probabilities[rows_M].float()
@@ -59,7 +63,7 @@ class KeptLogits:
         rest_N1 = torch.zeros(len(output.logits), 1, device=device)
         rest_N1[counted_M, 0] = rest_M.to(device)
         logits_NV = rest_N1.repeat(1, wide)
-        logits_NV[counted_M[:, None], self.classes[rows_M].to(device)] = known_MK.to(device)
+        logits_NV[counted_M[:, None], self.classes[rows_M].long().to(device)] = known_MK.to(device)
         return logits_NV.mul_(self.temperature)
 
 
@@ -76,17 +80,51 @@ def kept_logits(
     cache: the file to keep it in, by a digest of the examples; it must change with the teacher and its task.
 
     Raises:
-        ConfigError: the task predicts numbers, which have no classes.
+        ConfigError: the teacher would say something else in each epoch, or nothing of classes.
     """
     keys = [key for batch in batches() for key in example_keys(batch)]
     path = cache(hashlib.sha256(b"".join(keys)).hexdigest())
-    if not path.is_file():
+    kept = _read(path)
+    if kept is None:
+        _check(step, teacher, next(iter(batches())))
         write_bytes(path, _ask(step, teacher, batches, len(keys), classes, temperature))
-    with np.load(path, allow_pickle=False) as kept:
-        ends = kept["rows"].cumsum().tolist()
-        places = {key: (end - rows, rows) for key, end, rows in zip(keys, ends, kept["rows"].tolist(), strict=True)}
-        tensors = torch.from_numpy(kept["classes"].astype(np.int64)), torch.from_numpy(kept["log_probabilities"])
-    return KeptLogits(places, *tensors, temperature)
+        kept = _read(path)
+        assert kept is not None
+    rows, chosen, log_probabilities = kept
+    places = {
+        key: (end - count, count) for key, end, count in zip(keys, rows.cumsum().tolist(), rows.tolist(), strict=True)
+    }
+    return KeptLogits(places, torch.from_numpy(chosen), torch.from_numpy(log_probabilities), temperature)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return rows, classes and log-probabilities of a file, or None where there is none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return kept["rows"], kept["classes"], kept["log_probabilities"]
+    except Exception as error:  # whatever a file that was cut raises: asking again is always right
+        print(f"{path}: unreadable ({type(error).__name__}), asking the teacher again", flush=True)
+        path.unlink()
+        return None
+
+
+def _check(step: Callable[[nn.Module, Any], StepOutput], teacher: nn.Module, batch: Any) -> None:
+    """Refuse what cannot be kept before the teacher is asked about everything.
+
+    Raises:
+        ConfigError: a task whose batches are changed in training, or hold no distribution over classes.
+    """
+    before = example_keys(batch)
+    with torch.inference_mode():
+        output = step(copy.deepcopy(teacher).train(), batch)  # a copy: norms would take the batch into account
+    if output.numeric or output.logits.shape[-1] < 2:
+        raise ConfigError([NO_CLASSES])
+    if example_keys(batch) != before:
+        raise ConfigError([OTHERS])
+    if output.logits.dim() != 2 or len(output.logits) % len(batch[0]):
+        raise ConfigError([UNSUITED])
 
 
 def _ask(
@@ -99,20 +137,20 @@ def _ask(
 ) -> bytes:
     """Return an npz file: rows (examples,), classes (rows, K), log_probabilities (rows, K)."""
     rows, chosen, values = [], [], []
-    started, told, done = time.monotonic(), time.monotonic(), 0
+    started = told = time.monotonic()
+    done = 0
+    device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
     for batch in batches():
         with torch.inference_mode():
-            output = step(teacher, batch)
-            if output.numeric:
-                raise ConfigError(["logit.keep: numbers are predicted, there are no classes to keep; leave it out"])
+            output = step(teacher, tuple(tensor.to(device) for tensor in batch))
             counted_N = output.counted()
             log_probabilities_MV = (output.logits[counted_N].float() / temperature).log_softmax(-1)
             top = log_probabilities_MV.topk(min(classes, log_probabilities_MV.shape[1]), -1)
-        rows.append(counted_N.view(len(batch[0]), -1).sum(1).numpy())
-        chosen.append(top.indices.to(torch.int32).numpy())
-        values.append(top.values.half().numpy())
+        rows.append(counted_N.view(len(batch[0]), -1).sum(1).cpu().numpy())
+        chosen.append(top.indices.to(torch.int32).cpu().numpy())
+        values.append(top.values.half().cpu().numpy())
         done += len(rows[-1])
-        if time.monotonic() - told > 60:
+        if time.monotonic() - told > TELL_EVERY_S:
             told = time.monotonic()
             left = (told - started) / done * (examples - done)
             print(f"teacher's distributions {done}/{examples}, about {left:.0f} s left", flush=True)
@@ -122,8 +160,16 @@ def _ask(
 
 
 def example_keys(batch: Any) -> list[bytes]:
-    """Return a digest of each example of a batch of tensors, the same however much padding (zeros) is behind it."""
+    """Return a digest of each example of a batch of tensors, the same however much padding (zeros) is behind it.
+
+    Raises:
+        ConfigError: a batch of another kind, or padding of another kind: whole numbers below zero.
+    """
+    if not isinstance(batch, tuple | list) or not all(isinstance(tensor, Tensor) for tensor in batch):
+        raise ConfigError([UNSUITED])
     arrays = [tensor.cpu().numpy() for tensor in batch]
+    if any(np.issubdtype(array.dtype, np.signedinteger) and array.size and array.min() < 0 for array in arrays):
+        raise ConfigError([UNSUITED])
     return [
         hashlib.blake2b(b"|".join(array[i].tobytes().rstrip(b"\0") for array in arrays), digest_size=KEY_BYTES).digest()
         for i in range(len(arrays[0]))

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.compression.context import Context
-from components.compression.distill import Logit, distilling_step
+from components.compression.distill import Logit, distilling_step, kept_by
 from components.core.config import Config
 from components.core.task import StepOutput, TrainedModel
 
@@ -33,7 +33,8 @@ class Sparsify(Config):
         """Return a sparse copy of `model`, fine-tuned to the recipe's teacher."""
         sparse = TrainedModel(model.config, copy.deepcopy(model.module))
         masks = {name: _mask(p, self.fraction) for name, p in sparse.module.named_parameters() if p.dim() > 1}
-        inner = distilling_step(context.task, context.teacher, self.logit)
+        kept = kept_by(context.teacher, context, context.train, self.logit)
+        inner = distilling_step(context.task, context.teacher, self.logit, kept)
 
         def step(module: nn.Module, batch: Any) -> StepOutput:
             _apply(masks, module)  # the optimizer has moved the zeros since the last step

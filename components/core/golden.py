@@ -47,7 +47,10 @@ def count_same(answers: Sequence[Any], examples: Sequence[Example]) -> int:
 
 
 def equal_answers(left: Any, right: Any) -> bool:
-    """Return whether two answers are the same JSON value, or two arrays the same; numbers may differ by a twentieth."""
+    """Return whether two answers are the same JSON value, or two arrays the same.
+
+    Fractions may differ by a twentieth; whole numbers, which stand for classes and words, may not.
+    """
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
         return left.shape == right.shape and _equal_arrays(left, right)
     if hasattr(left, "tolist"):
@@ -56,12 +59,16 @@ def equal_answers(left: Any, right: Any) -> bool:
         return left.keys() == right.keys() and all(equal_answers(left[key], right[key]) for key in left)
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         return len(left) == len(right) and all(equal_answers(a, b) for a, b in zip(left, right, strict=True))
-    if isinstance(left, float | int) and isinstance(right, float | int):
+    if _are_numbers(left, right) and (isinstance(left, float) or isinstance(right, float)):
         return math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE)
     return bool(left == right)
 
 
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(value, float | int) and not isinstance(value, bool) for value in values)
+
+
 def _equal_arrays(left: np.ndarray, right: np.ndarray) -> bool:
-    if np.issubdtype(left.dtype, np.number) and np.issubdtype(right.dtype, np.number):
+    if np.issubdtype(left.dtype, np.floating) and np.issubdtype(right.dtype, np.floating):
         return bool(np.allclose(left, right, rtol=CLOSE, atol=CLOSE, equal_nan=True))
     return bool(np.array_equal(left, right))

@@ -76,7 +76,8 @@ def measure(root: Path) -> dict[str, Any]:
     cold = time.perf_counter() - start
     rest, _ = child.communicate()
     if child.returncode:
-        sys.exit(child.returncode)
+        reason = f"signal {-child.returncode}, perhaps for lack of memory" if child.returncode < 0 else "see above"
+        sys.exit(f"run.py: answering the golden examples failed ({reason})")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     return {"cold_start_s": round(cold, 3), "peak_memory_bytes": peak, **json.loads(rest)}

@@ -212,7 +212,7 @@ def _block(block: Mapping[str, Any], effort: Effort, train: Mapping[str, Any]) -
     if effort == "full":
         return dict(block)
     if effort == "untrained":
-        little = {key: value for key, value in block.items() if key not in ("sequence", "train")}
+        little = {key: value for key, value in block.items() if key not in ("sequence", "logit", "train")}
         estimated = "remove" in little and little.get("criterion", "taylor") == "taylor"
         return {**little, "batches": 1} if "batches" in little or estimated else little
     full = {**train, **block.get("train", {})}

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from components.compression.context import Context
+from components.compression.kept_logits import KeptLogits, kept_logits
 from components.compression.passes import PASSES, parse_passes
 from components.compression.quantize_aware import weights_in_blocks
 from components.core.config import parse_config
-from components.core.errors import ModelpressError
+from components.core.errors import ConfigError, ModelpressError
 from components.core.params import Quantize
 from components.core.task import ClosedForm, LoopSpec, Task, TaskDataset, TrainedModel
 from components.core.tolerance import tolerance_for
@@ -61,6 +62,7 @@ def refusal(task: Task, model: TrainedModel, kind: str) -> str:
     return "" if any(isinstance(m, layers) for m in model.module.modules()) else "no convolution and no product"
 
 
+KEPT = {"translation", "binary_addition", "image_classification"}  # whose toys show the same in every epoch
 Claim = Callable[[TrainedModel, TrainedModel], bool]  # of a model and what a pass made of it
 CLAIMS: dict[str, tuple[Callable[[TrainedModel], dict[str, Any]], Claim]] = {
     "distill": (
@@ -129,6 +131,37 @@ def test_pass_keeps_its_claim_and_its_input(prepared: Path, tmp_path: Path, name
     losses = [task.step(module.eval(), batch).loss for module in (made.module, rebuilt)]
     assert torch.isfinite(losses[0])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_kept_of_a_teacher_is_what_it_says_of_the_same_examples_in_other_batches(
+    prepared: Path, tmp_path: Path, name: str
+) -> None:
+    task, teacher, root = build(prepared, name)
+    train = task.dataset(root, "train")
+
+    def drawn(*numbers: int) -> Any:
+        return train.collate([train[i] for i in numbers])
+
+    def keep() -> KeptLogits:
+        batches = [drawn(0, 1, 2, 3), drawn(4, 5)]
+        return kept_logits(task.step, module, lambda: batches, 10_000, 1.0, lambda digest: tmp_path / digest)
+
+    module = teacher.module.eval()
+    if isinstance(module, ClosedForm):
+        return
+    if task.name not in KEPT:
+        with pytest.raises(ConfigError, match=r"logit\.keep: this task"):
+            keep()
+        assert not list(tmp_path.iterdir())
+        return
+    kept = keep()
+    batch = drawn(5, 0, 3)
+    with torch.no_grad():
+        output = task.step(module, batch)
+    counted = output.counted()
+    said, looked_up = (logits[counted].log_softmax(-1) for logits in (output.logits, kept.of(batch, output)))
+    torch.testing.assert_close(looked_up, said, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", MODELS)

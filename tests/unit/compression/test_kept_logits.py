@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.compression.distill import Logit, distilling_step
+from components.compression.distill import Distill, Logit, distilling_step
 from components.compression.kept_logits import KeptLogits, example_keys, kept_logits
+from components.core.config import parse_config
 from components.core.errors import ConfigError
 from components.core.task import StepOutput, TrainedModel
 
@@ -104,7 +105,7 @@ def test_a_teacher_is_asked_once_for_all_runs(keep: Keep, tmp_path: Path) -> Non
     teacher = Words(1)
     teacher.register_forward_hook(lambda *_: asked.append(None))
     first, second = keep(teacher, 3), keep(teacher, 3)
-    assert len(asked) == 2  # its two batches
+    assert len(asked) == 1 + 2  # a look whether its examples stay the same, and its two batches
     assert torch.equal(first.log_probabilities, second.log_probabilities)
     assert first.places == second.places
     assert len(list(tmp_path.iterdir())) == 1
@@ -117,10 +118,37 @@ def test_examples_that_change_are_refused(keep: Keep) -> None:
         kept.of((source + 1, target), WordTask().step(teacher, (source, target)))
 
 
+def test_examples_that_training_changes_are_refused_before_the_teacher_is_asked(keep: Keep, tmp_path: Path) -> None:
+    class Masking(WordTask):
+        def step(self, model: nn.Module, batch: Any) -> StepOutput:
+            if model.training:
+                batch[0][0, 0] += 1
+            return super().step(model, batch)
+
+    with pytest.raises(ConfigError, match=r"logit\.keep: this task's examples are others in each epoch"):
+        keep(Words(1), 3, task=Masking())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_cut_is_made_again(keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = keep(Words(1), 3)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    again = keep(Words(1), 3)
+    assert torch.equal(again.log_probabilities, whole.log_probabilities)
+    assert "asking the teacher again" in capsys.readouterr().out
+
+
+def test_keep_beside_features_is_refused() -> None:
+    block = {"model": {}, "feature": {"layer": "trunk"}, "logit": {"keep": 8}}
+    with pytest.raises(ConfigError, match=r"logit\.keep: feature asks the teacher in each step anyway"):
+        parse_config(Distill, block, "distill")
+
+
 def test_numbers_have_no_classes_to_keep(keep: Keep) -> None:
     task = WordTask()
     task.numeric = True
-    with pytest.raises(ConfigError, match=r"logit\.keep: numbers are predicted"):
+    with pytest.raises(ConfigError, match=r"logit\.keep: this task has no distribution"):
         keep(Words(1), 3, task=task)
 
 

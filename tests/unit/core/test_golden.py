@@ -19,6 +19,10 @@ from components.core.golden import equal_answers
         (np.array(["a", "b"], object), np.array(["a", "b"], object), True),
         ({"a": [1.0, "x"]}, {"a": [1.02, "x"]}, True),
         ({"a": [1.0, "x"]}, {"a": [1.0, "y"]}, False),
+        (41, 40, False),
+        (40, 40.5, True),  # as JSON a fraction may have lost its point
+        (True, 0.97, False),
+        (np.array([5000, 17]), np.array([5001, 17]), False),
     ],
 )
 def test_answers_are_compared_by_value(left: object, right: object, same: bool) -> None:
