@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.params import Budget, Variant
-from components.evaluation.selection import megabytes_text
+from components.evaluation.selection import TIE, megabytes_text
 from pipelines.fits import stable
 from pipelines.search.space import SHORT, Candidate, Space, variant_part
 from pipelines.search.workers import Refused, WorkerKilled
@@ -192,12 +192,20 @@ class Study:
     def _propose_a_neighbour(self) -> None:
         """Propose one that is a step from the best so far, where one of those is left, else from the next best.
 
-        The best: what exceeds the limits by the least together, and of those within them what answers best.
+        The best: what exceeds the limits by the least together; of those within them what answers best, and of those
+        that tie in that the fastest, as a selection has it.
         """
         if self._study.get_trials(deepcopy=False, states=[self._states.WAITING]):
             return
         ended = self._study.get_trials(deepcopy=False, states=[self._states.COMPLETE])
-        for trial in sorted(ended, key=lambda trial: (_excess(trial), -(trial.value or 0.0), trial.number)):
+        top = max((trial.value or 0.0 for trial in ended if not _excess(trial)), default=0.0)
+
+        def rank(trial: FrozenTrial) -> tuple[float, float, float, int]:
+            quality = trial.value or 0.0
+            tied = quality >= top - TIE * abs(top)
+            return _excess(trial), -(top if tied else quality), trial.constraints.get("p50", 0.0), trial.number
+
+        for trial in sorted(ended, key=rank):
             near = [point for point in self.space.neighbours(trial.params) if self._is_new(point)]
             if near:
                 self._enqueue(random.Random(len(self._seen)).choice(near), {})

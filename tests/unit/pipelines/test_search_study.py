@@ -135,6 +135,21 @@ def test_it_comes_to_a_tight_budget_by_steps_from_the_best_so_far(tmp_path: Path
     assert [row for row in rows if row["size_bytes"] <= 0.05e6 and row["quality_vs_teacher"] >= 0.967]
 
 
+def test_of_those_that_tie_the_fastest_is_gone_on_from(tmp_path: Path) -> None:
+    class Faster(Toy):
+        def estimate(self, row: Any, effort: str) -> float | None:
+            return row["size_bytes"] / 1e6  # int8 four times as fast as fp32, with the same quality
+
+    static = {"quantize": {"method": "static"}, "tolerance": {"agreement": 0.9}}
+    by_hand = {"toy-fp32": seed(precision="fp32"), "toy-static": seed(precision="int8", **static)}
+    roomy = Budget(max_size_mb=2, max_p50_ms=2, min_quality=0.9)
+    study = Faster().study(tmp_path, budget=roomy, seeds=by_hand)
+    study.run(trials=4, jobs=1)
+    proposed = study.tried()[3].candidate
+    assert proposed.variant["precision"] == "int8"
+    assert len(proposed.passes) + (proposed.variant["tolerance"]["quality_drop"] != 0.003) == 1
+
+
 def test_a_search_interrupted_goes_on_without_repeating_what_ended(tmp_path: Path) -> None:
     first = Toy()
     first.study(tmp_path).run(trials=5, jobs=1)
