@@ -116,7 +116,7 @@ def _check(step: Callable[[nn.Module, Any], StepOutput], teacher: nn.Module, bat
     Raises:
         ConfigError: a task whose batches are changed in training, or hold no distribution over classes.
     """
-    before = example_keys(batch)
+    before, batch = example_keys(batch), _beside(teacher, batch)
     with torch.inference_mode():
         output = step(copy.deepcopy(teacher).train(), batch)  # a copy: norms would take the batch into account
     if output.numeric or output.logits.shape[-1] < 2:
@@ -139,10 +139,9 @@ def _ask(
     rows, chosen, values = [], [], []
     started = told = time.monotonic()
     done = 0
-    device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
     for batch in batches():
         with torch.inference_mode():
-            output = step(teacher, tuple(tensor.to(device) for tensor in batch))
+            output = step(teacher, _beside(teacher, batch))
             counted_N = output.counted()
             log_probabilities_MV = (output.logits[counted_N].float() / temperature).log_softmax(-1)
             top = log_probabilities_MV.topk(min(classes, log_probabilities_MV.shape[1]), -1)
@@ -157,6 +156,11 @@ def _ask(
     file = io.BytesIO()
     np.savez(file, rows=np.concatenate(rows), classes=np.concatenate(chosen), log_probabilities=np.concatenate(values))
     return file.getvalue()
+
+
+def _beside(teacher: nn.Module, batch: Any) -> tuple[Tensor, ...]:
+    device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
+    return tuple(tensor.to(device) for tensor in batch)
 
 
 def example_keys(batch: Any) -> list[bytes]:
