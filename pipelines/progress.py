@@ -118,8 +118,11 @@ class PlainView(RunView):
     """One line a change of state, and each minute the newest line of a stage that runs: for pipes and CI."""
 
     def running(self, name: str) -> None:
+        stage = self.stages[name]
+        if stage.state == "Running":
+            self._print(f"{name} failed{f': {stage.tail[-1]}' if stage.tail else ''}; trying again")
         super().running(name)
-        self.stages[name].shown = time.monotonic()
+        stage.shown = time.monotonic()
 
     def line(self, name: str, text: str) -> None:
         super().line(name, text)

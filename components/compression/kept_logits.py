@@ -117,7 +117,8 @@ def _check(step: Callable[[nn.Module, Any], StepOutput], teacher: nn.Module, bat
         ConfigError: a task whose batches are changed in training, or hold no distribution over classes.
     """
     before, batch = example_keys(batch), _beside(teacher, batch)
-    with torch.inference_mode():
+    # not inference_mode: a mask that a model draws now and keeps is for trainings too
+    with torch.no_grad():
         output = step(copy.deepcopy(teacher).train(), batch)  # a copy: norms would take the batch into account
     if output.numeric or output.logits.shape[-1] < 2:
         raise ConfigError([NO_CLASSES])
@@ -140,7 +141,7 @@ def _ask(
     started = told = time.monotonic()
     done = 0
     for batch in batches():
-        with torch.inference_mode():
+        with torch.no_grad():
             output = step(teacher, _beside(teacher, batch))
             counted_N = output.counted()
             log_probabilities_MV = (output.logits[counted_N].float() / temperature).log_softmax(-1)

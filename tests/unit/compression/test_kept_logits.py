@@ -17,6 +17,7 @@ from components.compression.kept_logits import KeptLogits, example_keys, kept_lo
 from components.core.config import parse_config
 from components.core.errors import ConfigError
 from components.core.task import StepOutput, TrainedModel
+from components.models.fast_ops import dropout
 
 CLASSES = 12
 PAIRS = [([5, 6], [1, 2, 3]), ([7], [4, 5]), ([5, 6, 7, 8], [1]), ([9, 1], [2, 3, 4, 5])]
@@ -32,15 +33,16 @@ def collate(*numbers: int) -> tuple[Tensor, Tensor]:
 class Words(nn.Module):
     """Says of each target what the source's sum and the target before it suggest."""
 
-    def __init__(self, seed: int, sharpness: float = 3.0) -> None:
+    def __init__(self, seed: int, sharpness: float = 3.0, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         generator = torch.Generator().manual_seed(seed)
         self.source, self.target = (
             nn.Parameter(torch.randn(CLASSES, CLASSES, generator=generator) * sharpness) for _ in range(2)
         )
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        seen_BSV = self.source[source_BS] * (source_BS > 0)[..., None]
+        seen_BSV = dropout(self.source[source_BS], self.dropout, self.training) * (source_BS > 0)[..., None]
         return seen_BSV.sum(1, keepdim=True) + self.target[target_BT]
 
 
@@ -109,6 +111,13 @@ def test_a_teacher_is_asked_once_for_all_runs(keep: Keep, tmp_path: Path) -> Non
     assert torch.equal(first.log_probabilities, second.log_probabilities)
     assert first.places == second.places
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_student_trains_with_the_dropout_that_its_teacher_was_looked_at_with(keep: Keep) -> None:
+    teacher, student = TrainedModel(None, Words(1, dropout=0.37)), Words(2, dropout=0.37).train()  # type: ignore[arg-type]
+    step = distilling_step(WordTask(), teacher, Logit(), keep(teacher.module, 3))  # type: ignore[arg-type]
+    step(student, collate(0, 1)).loss.backward()
+    assert student.source.grad is not None
 
 
 def test_examples_that_change_are_refused(keep: Keep) -> None:

@@ -44,6 +44,18 @@ def test_plain_view_prints_one_line_a_change(tmp_path: Path) -> None:
     assert len(lines) == 5
 
 
+def test_plain_view_says_why_a_stage_is_tried_again(tmp_path: Path) -> None:
+    output = io.StringIO()
+    view = PlainView(Console(file=output, width=60))
+    (one,) = begun(view, tmp_path, 1)
+    view.running(one)
+    view.line(one, "OSError: [Errno 28] No space left on device")
+    view.running(one)
+    lines = [re.sub(r"^\[\d\d:\d\d:\d\d\] ", "", line).rstrip() for line in output.getvalue().splitlines()]
+    failed = "stage@0 failed: OSError: [Errno 28] No space left on device; trying again"
+    assert lines == ["stage@0 running", failed, "stage@0 running"]
+
+
 def test_plain_view_tells_of_a_long_stage_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 30.0, 61.0, 70.0, 125.0])
     monkeypatch.setattr(
