@@ -438,12 +438,10 @@ def _kept_logits(result: Mapping[str, Any]) -> list[str]:
     return [
         f"## A teacher that is asked once: {result['student']}",
         f"`python -m benchmarks.kept_logits {result['student']}`: training steps that ask the teacher, and that "
-        f"look up its {result['kept']} likeliest of {result['classes']:,} classes, taking turns on the same "
-        f"{result['batches']} batches. {_machine(result['hardware'])}.",
+        f"look up what it said, taking turns on the same {result['batches']} batches. {_machine(result['hardware'])}.",
         f"A step takes {result['asking_ms']:.0f} ms and {result['looking_up_ms']:.0f} ms: **{result['faster']:.2f}x** "
-        f"(batches: {' to '.join(map(str, result['faster_range']))}). What is looked up is "
-        f"{result['divergence_nats']:.4f} nats from what the teacher says, whose entropy is "
-        f"{result['entropy_nats']:.2f} nats.",
+        f"(batches: {' to '.join(map(str, result['faster_range']))}). The {result['kept']} classes kept of each target "
+        f"have {result['share']:.0%} of the teacher's probability.",
     ]
 
 

@@ -1,7 +1,7 @@
 """Kept logits: a teacher that says the same of an example in every epoch is asked once, and what it said is looked up.
 
-Kept are the likeliest classes of each target. The rest of the probability is spread evenly over all other classes, as
-label smoothing teaches a teacher to spread it (Szegedy et al. 2016).
+Kept are the likeliest classes of each target. All others count as one class: the student learns how probable they are
+together, and nothing of each, so that what was left out teaches nothing wrong.
 Shapes: M targets of B examples that count, of N in a batch; V classes, K of them kept.
 """
 
@@ -25,6 +25,7 @@ from components.core.files import write_bytes
 from components.core.task import StepOutput
 
 KEY_BYTES = 16
+LEAST = 1e-6  # of probability, whose logarithm is taken
 TELL_EVERY_S = 60
 OTHERS = "logit.keep: this task's examples are others in each epoch (augmented, masked); leave it out"
 UNSUITED = "logit.keep: this task's batches are no tuples of tensors with zeros as padding; leave it out"
@@ -45,7 +46,10 @@ class KeptLogits:
     temperature: float
 
     def of(self, batch: Any, output: StepOutput) -> Tensor:
-        """Return the teacher's logits of a batch, of the shape of the student's; rows that do not count are zero.
+        """Return the teacher's logits of a batch, of the shape of the student's in `output`.
+
+        The probability that was not kept is divided as the student divides it, which makes the relative entropy to the
+        student, and its gradient, those over the kept classes and one for all others. Rows that do not count are the student's.
 
         Raises:
             ConfigError: the dataset did not have an example as it is in the batch.
@@ -54,16 +58,17 @@ class KeptLogits:
             places = [self.places[key] for key in example_keys(batch)]
         except KeyError:
             raise ConfigError([OTHERS]) from None
+        logits_NV = (output.logits.detach().float() / self.temperature).log_softmax(-1)
         counted_M = output.counted().nonzero()[:, 0]
         rows_M = torch.cat([torch.arange(first, first + count) for first, count in places])
-        known_MK = self.log_probabilities[rows_M].float()
-        wide = output.logits.shape[-1]
-        rest_M = (1 - known_MK.exp().sum(1)).clamp_min(1e-6).div(max(1, wide - known_MK.shape[1])).log()
-        device = counted_M.device
-        rest_N1 = torch.zeros(len(output.logits), 1, device=device)
-        rest_N1[counted_M, 0] = rest_M.to(device)
-        logits_NV = rest_N1.repeat(1, wide)
-        logits_NV[counted_M[:, None], self.classes[rows_M].long().to(device)] = known_MK.to(device)
+        known_MK = self.log_probabilities[rows_M].float().to(counted_M.device)
+        index_MK = self.classes[rows_M].long().to(counted_M.device)
+        own_MK = logits_NV[counted_M[:, None], index_MK]
+        rest_M, own_rest_M = ((1 - known.exp().sum(1)).clamp_min(LEAST) for known in (known_MK, own_MK))
+        more_N = torch.zeros(len(logits_NV), device=counted_M.device)
+        more_N[counted_M] = (rest_M / own_rest_M).log()
+        logits_NV += more_N[:, None]
+        logits_NV[counted_M[:, None], index_MK] = known_MK
         return logits_NV.mul_(self.temperature)
 
 

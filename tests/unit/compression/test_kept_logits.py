@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.compression.distill import Distill, Logit, distilling_step
+from components.compression.distillation_loss import distillation_loss
 from components.compression.kept_logits import KeptLogits, example_keys, kept_logits
 from components.core.config import parse_config
 from components.core.errors import ConfigError
@@ -87,19 +87,26 @@ def test_with_all_classes_kept_the_loss_is_as_if_the_teacher_was_asked(keep: Kee
         torch.testing.assert_close(looked_up, asked, rtol=2e-3, atol=2e-3)
 
 
-def test_probability_that_is_not_kept_is_spread_evenly(keep: Keep) -> None:
-    teacher, batch = Words(1), collate(0, 2)
-    output = WordTask().step(teacher, batch)
-    said_NV = output.logits.detach().softmax(-1)
-    kept_NV = keep(teacher, 3).of(batch, output).softmax(-1)
-    for said_V, kept_V, counted in zip(said_NV, kept_NV, output.counted(), strict=True):
-        if not counted:
-            continue
-        largest = said_V.topk(3).indices
-        others = np.setdiff1d(np.arange(CLASSES), largest.numpy())
-        torch.testing.assert_close(kept_V[largest], said_V[largest], rtol=1e-2, atol=1e-4)
-        assert kept_V[others].std() < 1e-6
-        assert kept_V.sum() == pytest.approx(1)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_what_is_not_kept_counts_as_one_class(keep: Keep, temperature: float) -> None:
+    teacher, student, batch = Words(1, 1.0), Words(2, 1.0), collate(0, 2)
+    said = WordTask().step(teacher, batch)
+    output = WordTask().step(student, batch)
+    counted = output.counted()
+    said_NV = said.logits.detach().div(temperature).softmax(-1)
+    index_NK = said_NV.topk(3).indices
+
+    def coarse(probabilities_NV: Tensor) -> Tensor:
+        kept_NK = probabilities_NV.gather(1, index_NK)
+        return torch.cat([kept_NK, 1 - kept_NK.sum(1, keepdim=True)], 1)[counted]
+
+    own = coarse(output.logits.div(temperature).softmax(-1))
+    relative = (coarse(said_NV) * (coarse(said_NV) / own).log()).sum(-1).mean() * temperature**2
+    found = distillation_loss(output.logits, keep(teacher, 3, temperature).of(batch, output), counted, temperature)
+    torch.testing.assert_close(found, relative, rtol=1e-2, atol=1e-3)
+    slopes = [torch.autograd.grad(loss, student.source, retain_graph=True)[0] for loss in (found, relative)]
+    assert slopes[1].abs().max() > 0.01
+    torch.testing.assert_close(*slopes, rtol=2e-2, atol=1e-3)
 
 
 def test_a_teacher_is_asked_once_for_all_runs(keep: Keep, tmp_path: Path) -> None:
