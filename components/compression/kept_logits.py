@@ -49,7 +49,8 @@ class KeptLogits:
         """Return the teacher's logits of a batch, of the shape of the student's in `output`.
 
         The probability that was not kept is divided as the student divides it, which makes the relative entropy to the
-        student, and its gradient, those over the kept classes and one for all others. Rows that do not count are the student's.
+        student, and its gradient, those over the kept classes and one for all others. Rows that do not count stay the
+        student's.
 
         Raises:
             ConfigError: the dataset did not have an example as it is in the batch.
