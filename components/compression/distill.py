@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from components.compression.context import Context, Frozen, Step
-from components.compression.distillation_loss import distillation_loss
+from components.compression.distillation_loss import distillation_loss, kept_distillation_loss
 from components.compression.feature import Feature, feature_step, with_projection
 from components.compression.kept_logits import KeptLogits
 from components.core.config import Config, parse_config
@@ -130,12 +130,16 @@ def distilling_step(
             raise ConfigError(["logit: this task has no distribution over classes to learn; leave it out"])
         if not student.training:  # the dev curve shows the task's own loss
             return output
-        with torch.no_grad():
-            target = kept.of(batch, output) if kept else task.step(frozen.beside(student), batch).logits
-        if output.numeric:
-            distance = F.mse_loss(output.logits, target)
+        counted = output.counted()
+        if kept:
+            distance = kept_distillation_loss(output.logits, *kept.of(batch, counted), counted, logit.temperature)
         else:
-            distance = distillation_loss(output.logits, target, output.counted(), logit.temperature)
+            with torch.no_grad():
+                target = task.step(frozen.beside(student), batch).logits
+            if output.numeric:
+                distance = F.mse_loss(output.logits, target)
+            else:
+                distance = distillation_loss(output.logits, target, counted, logit.temperature)
         loss = (1 - logit.alpha) * output.loss + logit.alpha * distance
         return StepOutput(loss, output.logits, output.targets, output.metrics)
 

@@ -25,7 +25,6 @@ from components.core.files import write_bytes
 from components.core.task import StepOutput
 
 KEY_BYTES = 16
-LEAST = 1e-6  # of probability, whose logarithm is taken
 TELL_EVERY_S = 60
 OTHERS = "logit.keep: this task's examples are others in each epoch (augmented, masked); leave it out"
 UNSUITED = "logit.keep: this task's batches are no tuples of tensors with zeros as padding; leave it out"
@@ -45,12 +44,8 @@ class KeptLogits:
     log_probabilities: Tensor
     temperature: float
 
-    def of(self, batch: Any, output: StepOutput) -> Tensor:
-        """Return the teacher's logits of a batch, of the shape of the student's in `output`.
-
-        The probability that was not kept is divided as the student divides it, which makes the relative entropy to the
-        student, and its gradient, those over the kept classes and one for all others. Rows that do not count stay the
-        student's.
+    def of(self, batch: Any, counted_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the classes, int64 (M, K), and log-probabilities, float32 (M, K), of a batch's targets that count.
 
         Raises:
             ConfigError: the dataset did not have an example as it is in the batch.
@@ -59,18 +54,9 @@ class KeptLogits:
             places = [self.places[key] for key in example_keys(batch)]
         except KeyError:
             raise ConfigError([OTHERS]) from None
-        logits_NV = (output.logits.detach().float() / self.temperature).log_softmax(-1)
-        counted_M = output.counted().nonzero()[:, 0]
         rows_M = torch.cat([torch.arange(first, first + count) for first, count in places])
-        known_MK = self.log_probabilities[rows_M].float().to(counted_M.device)
-        index_MK = self.classes[rows_M].long().to(counted_M.device)
-        own_MK = logits_NV[counted_M[:, None], index_MK]
-        rest_M, own_rest_M = ((1 - known.exp().sum(1)).clamp_min(LEAST) for known in (known_MK, own_MK))
-        more_N = torch.zeros(len(logits_NV), device=counted_M.device)
-        more_N[counted_M] = (rest_M / own_rest_M).log()
-        logits_NV += more_N[:, None]
-        logits_NV[counted_M[:, None], index_MK] = known_MK
-        return logits_NV.mul_(self.temperature)
+        classes_MK, log_probabilities_MK = self.classes[rows_M].long(), self.log_probabilities[rows_M].float()
+        return classes_MK.to(counted_N.device), log_probabilities_MK.to(counted_N.device)
 
 
 def kept_logits(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.compression.distill import Distill, Logit, distilling_step
-from components.compression.distillation_loss import distillation_loss
+from components.compression.distillation_loss import kept_distillation_loss
 from components.compression.kept_logits import KeptLogits, example_keys, kept_logits
 from components.core.config import parse_config
 from components.core.errors import ConfigError
@@ -102,7 +102,8 @@ def test_what_is_not_kept_counts_as_one_class(keep: Keep, temperature: float) ->
 
     own = coarse(output.logits.div(temperature).softmax(-1))
     relative = (coarse(said_NV) * (coarse(said_NV) / own).log()).sum(-1).mean() * temperature**2
-    found = distillation_loss(output.logits, keep(teacher, 3, temperature).of(batch, output), counted, temperature)
+    kept = keep(teacher, 3, temperature).of(batch, counted)
+    found = kept_distillation_loss(output.logits, *kept, counted, temperature)
     torch.testing.assert_close(found, relative, rtol=1e-2, atol=1e-3)
     slopes = [torch.autograd.grad(loss, student.source, retain_graph=True)[0] for loss in (found, relative)]
     assert slopes[1].abs().max() > 0.01
@@ -131,7 +132,7 @@ def test_examples_that_change_are_refused(keep: Keep) -> None:
     teacher, (source, target) = Words(1), collate(0, 1)
     kept = keep(teacher, 3)
     with pytest.raises(ConfigError, match=r"logit\.keep: this task's examples are others in each epoch"):
-        kept.of((source + 1, target), WordTask().step(teacher, (source, target)))
+        kept.of((source + 1, target), torch.ones(6, dtype=torch.bool))
 
 
 def test_examples_that_training_changes_are_refused_before_the_teacher_is_asked(keep: Keep, tmp_path: Path) -> None:
