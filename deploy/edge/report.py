@@ -75,9 +75,10 @@ def measure(root: Path) -> dict[str, Any]:
     child.stdout.readline()
     cold = time.perf_counter() - start
     rest, _ = child.communicate()
+    if child.returncode < 0:  # it could not say so itself
+        sys.exit(f"run.py: the measured process was ended by signal {-child.returncode}; has the device enough memory?")
     if child.returncode:
-        reason = f"signal {-child.returncode}, perhaps for lack of memory" if child.returncode < 0 else "see above"
-        sys.exit(f"run.py: answering the golden examples failed ({reason})")
+        sys.exit(child.returncode)
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     return {"cold_start_s": round(cold, 3), "peak_memory_bytes": peak, **json.loads(rest)}
