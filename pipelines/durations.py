@@ -63,6 +63,19 @@ def stage_time_left(expected: float | None, elapsed: float, share: float | None)
     return None if expected is None else max(0.0, expected - elapsed)
 
 
+def longest_chains(depends_on: Mapping[str, Sequence[str]], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of the longest chain that begins with each stage: whoever has most behind it should go first.
+
+    Args:
+        depends_on: every stage's dependencies, none before its own.
+    """
+    chains = dict(seconds)
+    for name in reversed(list(depends_on)):
+        for other in depends_on[name]:
+            chains[other] = max(chains[other], seconds[other] + chains[name])
+    return chains
+
+
 def time_left(
     depends_on: Mapping[str, Sequence[str]],
     remaining: Mapping[str, float | None],
@@ -80,11 +93,9 @@ def time_left(
     known = {name: seconds for name, seconds in remaining.items() if seconds is not None}
     if not known:
         return None
-    chain: dict[str, float] = {}
-    for name, dependencies in depends_on.items():
-        chain[name] = known.get(name, 0.0) + max((chain.get(other, 0.0) for other in dependencies), default=0.0)
+    chains = longest_chains(depends_on, {name: known.get(name, 0.0) for name in depends_on})
     shared = sum(seconds / (1 if alone(name) else jobs) for name, seconds in known.items())
-    return TimeLeft(max(max(chain.values()), shared), len(known) < len(remaining))
+    return TimeLeft(max(max(chains.values()), shared), len(known) < len(remaining))
 
 
 def spoken(seconds: float) -> str:

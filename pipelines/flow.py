@@ -35,12 +35,12 @@ from components.tracking.registration import (
     registered_version,
 )
 from pipelines.dag import PlannedStage, is_stale, recipe_of, targets_of
-from pipelines.durations import Durations
+from pipelines.durations import Durations, longest_chains
 from pipelines.lock_order import is_unsettled, note_order, settle_order
 from pipelines.plan_ahead import plan_of
 from pipelines.progress import RunView, current_view
 from pipelines.recording import Recorder
-from pipelines.schedule import Schedule, longest_chains
+from pipelines.schedule import Schedule
 from pipelines.stage_host import StageHost, StageResult
 from pipelines.takeover import only_flow
 

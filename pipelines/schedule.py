@@ -56,16 +56,3 @@ class Schedule:
         """Record how a running stage ended."""
         self._running.remove(name)
         (self._succeeded if succeeded else self._failed).add(name)
-
-
-def longest_chains(depends_on: Mapping[str, Sequence[str]], seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the seconds of the longest chain that begins with each stage: whoever has most behind it should go first.
-
-    Args:
-        depends_on: every stage's dependencies, none before its own.
-    """
-    chains = dict(seconds)
-    for name in reversed(list(depends_on)):
-        for other in depends_on[name]:
-            chains[other] = max(chains[other], seconds[other] + chains[name])
-    return chains

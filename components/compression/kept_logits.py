@@ -36,13 +36,12 @@ class KeptLogits:
     """What a teacher said of every example of a dataset.
 
     places: an example's key -> its first row and its number of rows below.
-    classes: (rows, K) int32. log_probabilities: (rows, K) float16, at `temperature`.
+    classes: (rows, K) int32. log_probabilities: (rows, K) float16, at the temperature they were asked for.
     """
 
     places: dict[bytes, tuple[int, int]]
     classes: Tensor
     log_probabilities: Tensor
-    temperature: float
 
     def of(self, batch: Any, counted_N: Tensor) -> tuple[Tensor, Tensor]:
         """Return the classes, int64 (M, K), and log-probabilities, float32 (M, K), of a batch's targets that count.
@@ -86,7 +85,7 @@ def kept_logits(
     places = {
         key: (end - count, count) for key, end, count in zip(keys, rows.cumsum().tolist(), rows.tolist(), strict=True)
     }
-    return KeptLogits(places, torch.from_numpy(chosen), torch.from_numpy(log_probabilities), temperature)
+    return KeptLogits(places, torch.from_numpy(chosen), torch.from_numpy(log_probabilities))
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines.durations import Durations, share_done, spoken, stage_time_left, time_left
+from pipelines.durations import Durations, longest_chains, share_done, spoken, stage_time_left, time_left
+from tests.unit.pipelines.test_schedule import GRAPHS, names
 
 
 @pytest.mark.parametrize(
@@ -60,3 +63,15 @@ def test_time_left_shares_out_nothing_that_runs_alone() -> None:
 
 def test_spoken_rounds_as_one_says_it() -> None:
     assert [spoken(seconds) for seconds in (4.4, 63, 200, 7000)] == ["4 s", "63 s", "3 min", "1 h 57 min"]
+
+
+@given(GRAPHS, st.lists(st.integers(0, 9), min_size=12, max_size=12))
+def test_longest_chains_are_the_longest_of_all_ways_to_an_end(graph, lengths) -> None:  # type: ignore[no-untyped-def]
+    depends_on = names(graph)
+    seconds = {name: float(lengths[int(name[1:])]) for name in depends_on}
+
+    def longest(name: str) -> float:
+        dependents = [other for other, dependencies in depends_on.items() if name in dependencies]
+        return seconds[name] + max(map(longest, dependents), default=0.0)
+
+    assert longest_chains(depends_on, seconds) == {name: longest(name) for name in depends_on}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.schedule import Schedule, longest_chains
+from pipelines.schedule import Schedule
 
 GRAPHS = st.integers(1, 12).flatmap(
     lambda size: st.tuples(*(st.sets(st.integers(0, index - 1)) if index else st.just(set()) for index in range(size)))
@@ -49,15 +49,3 @@ def test_start_lets_nothing_overtake_a_stage_that_waits_to_run_alone() -> None:
     assert schedule.start() == []
     schedule.finish("measure", True)
     assert schedule.start() == ["b"]
-
-
-@given(GRAPHS, st.lists(st.integers(0, 9), min_size=12, max_size=12))
-def test_longest_chains_are_the_longest_of_all_ways_to_an_end(graph, lengths) -> None:  # type: ignore[no-untyped-def]
-    depends_on = names(graph)
-    seconds = {name: float(lengths[int(name[1:])]) for name in depends_on}
-
-    def longest(name: str) -> float:
-        dependents = [other for other, dependencies in depends_on.items() if name in dependencies]
-        return seconds[name] + max(map(longest, dependents), default=0.0)
-
-    assert longest_chains(depends_on, seconds) == {name: longest(name) for name in depends_on}
