@@ -141,7 +141,7 @@ def test_pass_page_leaves_few_distinct_weights_when_followed(after_pass_page: Fo
 
 
 @pytest.mark.parametrize("page", ["add-a-task.md", "add-a-pass.md"])
-def test_python_optionspass_ruff_when_checked_as_files_of_the_repository(page: str) -> None:
+def test_python_blocks_pass_ruff_when_checked_as_files_of_the_repository(page: str) -> None:
     for block in blocks(page):
         if block.kind == "python" and block.title is not None:
             path = str(REPOSITORY / block.title)
