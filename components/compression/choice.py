@@ -35,20 +35,24 @@ def choose(
     remove: Mapping[str, float],
     scope: Literal["global", "layer"] = "global",
     units: Sequence[int] | None = None,
+    max_ratio: float = 1.0,
 ) -> list[list[int]]:
     """Remove the least important fraction of each kind, counted over all its layers or in each of them.
 
-    units: the groups' units that the fraction is of, where some are gone already; those count as removed.
+    units: the groups' units that the fractions are of, where some are gone already; those count as removed.
+    max_ratio: the largest fraction that one group may lose.
     """
     units = units or [group.units for group in groups]
+    least = [max(1, count - int(max_ratio * count)) for count in units]
     kept = [list(range(group.units)) for group in groups]
     for kind, fraction in remove.items():
         mine = [i for i, group in enumerate(groups) if group.kind == kind]
         for rivals in [mine] if scope == "global" else [[i] for i in mine]:
             ranked = sorted((float(importance[i][unit]), i, unit) for i in rivals for unit in kept[i])
             before = sum(units[i] for i in rivals)
-            for _, i, unit in ranked[: max(0, round(fraction * before) - (before - len(ranked)))]:
-                if len(kept[i]) > 1:
+            stay = before - round(fraction * before)
+            for _, i, unit in ranked:
+                if sum(len(kept[rival]) for rival in rivals) > stay and len(kept[i]) > least[i]:
                     kept[i].remove(unit)
     return kept
 

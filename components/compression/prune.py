@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from components.compression.choice import check_kinds, choose, reach_threshold, round_up
@@ -35,6 +35,7 @@ class Prune(Config):
     )
     criterion: Literal["magnitude", "taylor", "threshold"] = "taylor"
     scope: Literal["global", "layer"] = "global"
+    max_ratio: float = Field(1.0, gt=0, le=1, description="largest fraction of one layer's units that may go")
     rounds: int = Field(1, gt=0, description="removals, each with its fine-tuning, that reach the fraction together")
     multiple_of: int = Field(1, gt=0, description="units each layer keeps; kernels compute channels in blocks")
     batches: int = Field(30, gt=0, description="batches behind a Taylor estimate")
@@ -44,8 +45,16 @@ class Prune(Config):
 
     def idle(self) -> Mapping[str, str]:
         reason = f"criterion {self.criterion} reads it not"
-        unread = {"magnitude": ("batches",), "threshold": ("batches", "scope")}.get(self.criterion, ())
-        return dict.fromkeys(unread, reason)
+        unread = {"magnitude": ("batches",), "threshold": ("batches", "scope", "max_ratio")}.get(self.criterion, ())
+        idle = {"max_ratio": "scope layer takes the same fraction of each"} if self.scope == "layer" else {}
+        return {**idle, **dict.fromkeys(unread, reason)}
+
+    @model_validator(mode="after")
+    def _layers_have_as_many(self) -> Self:
+        for kind, fraction in self.remove.items():
+            if self.criterion != "threshold" and fraction > self.max_ratio:
+                raise ValueError(f"max_ratio: {self.max_ratio:g} of each layer are not {fraction:g} of all {kind}")
+        return self
 
     def apply(self, model: TrainedModel, context: Context) -> TrainedModel:
         """Return a smaller copy of `model`, fine-tuned to the recipe's teacher.
@@ -87,7 +96,7 @@ class Prune(Config):
         else:
             # of the first model's: what one round's rounding up takes back, the next one removes
             gone = {kind: 1 - (1 - fraction) ** way for kind, fraction in self.remove.items()}
-            kept = choose(groups, importance, gone, self.scope, units)
+            kept = choose(groups, importance, gone, self.scope, units, self.max_ratio)
         return round_up(kept, importance, self.multiple_of)
 
 

@@ -24,6 +24,28 @@ def test_importance_decides_across_layers_and_every_layer_keeps_one() -> None:
     assert choose(GROUPS, IMPORTANCE, {}) == ALL
 
 
+def test_a_layer_loses_no_more_than_max_ratio_and_others_give_what_it_keeps() -> None:
+    assert choose(GROUPS, IMPORTANCE, {"ffn": 0.5}, max_ratio=0.5) == [[2, 3], [2, 3]]
+    assert choose(GROUPS, IMPORTANCE, {"ffn": 0.5}, max_ratio=0.75) == [[3], [0, 2, 3]]
+    assert choose(GROUPS, IMPORTANCE, {"ffn": 0.25}, max_ratio=0.25) == [[1, 2, 3], [0, 2, 3]]
+
+
+@given(
+    importance=st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=16), min_size=1, max_size=4),
+    fraction=st.floats(0, 0.95),
+    max_ratio=st.floats(0.05, 1),
+)
+def test_the_fraction_goes_wherever_the_layers_may_lose_it(
+    importance: list[list[float]], fraction: float, max_ratio: float
+) -> None:
+    groups = [PruningGroup("ffn", "ffn", (i,), len(row), (Member("w", 0),)) for i, row in enumerate(importance)]
+    kept = choose(groups, [torch.tensor(row) for row in importance], {"ffn": fraction}, max_ratio=max_ratio)
+    least = [max(1, len(row) - int(max_ratio * len(row))) for row in importance]
+    total = sum(map(len, importance))
+    assert all(len(rows) >= floor for rows, floor in zip(kept, least, strict=True))
+    assert sum(map(len, kept)) == max(total - round(fraction * total), sum(least))
+
+
 def test_each_layer_gives_the_same_share_when_the_scope_is_the_layer() -> None:
     assert choose(GROUPS, IMPORTANCE, {"ffn": 0.5}, "layer") == [[2, 3], [2, 3]]
 
