@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
-from components.compression.prune import shrink
+from components.compression.prune import Prune, shrink
+from components.core.config import parse_config
+from components.core.errors import ConfigError
 from components.core.task import TrainedModel
 from components.models.multiply_adds import multiply_adds
 from components.models.transformer import Transformer
@@ -46,3 +49,11 @@ def test_shrunk_model_equals_the_silenced_one() -> None:
     assert small.parameters() < model.parameters()
     sentence = torch.full((1, 16), 5)
     assert multiply_adds(small.module, sentence, sentence) < 0.7 * multiply_adds(model.module, sentence, sentence)
+
+
+def test_a_fraction_that_no_layer_may_lose_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"0.5 of each layer are not 0.6 of all channels"):
+        parse_config(Prune, {"remove": {"channels": 0.6}, "max_ratio": 0.5}, "prune")
+    with pytest.raises(ConfigError, match=r"max_ratio.*scope layer takes the same fraction of each"):
+        parse_config(Prune, {"remove": {"channels": 0.5}, "max_ratio": 0.6, "scope": "layer"}, "prune")
+    assert parse_config(Prune, {"remove": {"ffn": 3.5}, "criterion": "threshold"}, "prune").max_ratio == 1
