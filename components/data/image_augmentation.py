@@ -1,4 +1,4 @@
-"""Random views of a batch of pictures: shifted and flipped, one gather for the whole batch."""
+"""Random views of a batch of pictures: shifted and flipped by one gather for the whole batch, partly covered."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ class Augmentation(Config):
 
     shift: largest move along each axis in points; what comes in at an edge mirrors what lies there.
     flip: "horizontal" for pictures with an up and a down, "dihedral" for all eight of a picture from above.
+    cutout: side in points of a square with its centre anywhere that shows the picture's mean (DeVries and Taylor 2017).
     """
 
     shift: int = Field(default=0, ge=0)
     flip: Literal["none", "horizontal", "dihedral"] = "none"
+    cutout: int = Field(default=0, ge=0)
 
 
 def augment(image_BHWC: Tensor, config: Augmentation) -> Tensor:
@@ -37,7 +39,23 @@ def augment(image_BHWC: Tensor, config: Augmentation) -> Tensor:
     rows_BH = _points(count, height, config.shift, config.flip == "dihedral", image_BHWC.device)
     columns_BW = _points(count, width, config.shift, config.flip != "none", image_BHWC.device)
     examples_B = torch.arange(count, device=image_BHWC.device)
-    return image_BHWC[examples_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+    view_BHWC = image_BHWC[examples_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+    return _cover(view_BHWC, config.cutout) if config.cutout else view_BHWC
+
+
+def _cover(view_BHWC: Tensor, side: int) -> Tensor:
+    """Cover a square of each view, as much of it as lies inside."""
+    count, height, width, _ = view_BHWC.shape
+    rows_BH, columns_BW = (_within(count, size, side, view_BHWC.device) for size in (height, width))
+    mean_B11C = view_BHWC.float().mean((1, 2), keepdim=True).to(view_BHWC.dtype)
+    return torch.where((rows_BH[:, :, None] & columns_BW[:, None, :])[..., None], mean_B11C, view_BHWC)
+
+
+def _within(count: int, size: int, side: int, device: torch.device) -> Tensor:
+    """Return which rows (or columns) of each view lie within `side` points around a random one, bool (count, size)."""
+    first_B1 = torch.randint(0, size, (count, 1), device=device) - side // 2
+    behind_BS = torch.arange(size, device=device) - first_B1
+    return (behind_BS >= 0) & (behind_BS < side)
 
 
 def _points(count: int, size: int, shift: int, flip: bool, device: torch.device) -> Tensor:

@@ -55,6 +55,20 @@ def test_shift_moves_along_both_axes_and_mirrors_at_the_edges() -> None:
     assert moved.numpy().tobytes() in found
 
 
+def test_cutout_covers_a_square_of_each_picture_with_its_mean() -> None:
+    image = torch.full((9, 9, 3), 200, dtype=torch.uint8)
+    image[::2] = 0
+    copies = image[None].expand(400, -1, -1, -1)
+    torch.manual_seed(0)
+    found = augment(copies, Augmentation(cutout=4))
+    covered = (found != copies).any(-1)
+    sizes = {(int(one.any(1).sum()), int(one.any(0).sum())) for one in covered}
+    assert sizes == {(rows, columns) for rows in (2, 3, 4) for columns in (2, 3, 4)}  # parts at the edges
+    assert all(one.sum() == one.any(1).sum() * one.any(0).sum() for one in covered)
+    assert covered.any(0).all(), "anywhere in the picture"
+    assert set(found[covered].flatten().tolist()) == {int(image.float().mean())}
+
+
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(3, 9), st.sampled_from([1, 3])),
     shift=st.integers(0, 2),

@@ -60,6 +60,7 @@ def build(root, **changes) -> TrainedModel:  # type: ignore[no-untyped-def]
         ({"depths": [1, 1, 1, 1, 1]}, "depths: 4 halvings are too many for pictures of 10 x 12"),
         ({"augment": {"flip": "dihedral"}}, "augment.flip: dihedral needs square pictures, these are 10 x 12"),
         ({"augment": {"shift": 10}}, "augment.shift: 10 is out of pictures of 10 x 12"),
+        ({"augment": {"cutout": 10}}, "augment.cutout: 10 is out of pictures of 10 x 12"),
     ],
 )
 def test_a_layout_that_the_pictures_do_not_bear_is_refused(root: Path, changes: dict[str, Any], message: str) -> None:
