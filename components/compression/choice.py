@@ -50,10 +50,11 @@ def choose(
         for rivals in [mine] if scope == "global" else [[i] for i in mine]:
             ranked = sorted((float(importance[i][unit]), i, unit) for i in rivals for unit in kept[i])
             before = sum(units[i] for i in rivals)
-            stay = before - round(fraction * before)
+            to_go = round(fraction * before) - (before - len(ranked))
             for _, i, unit in ranked:
-                if sum(len(kept[rival]) for rival in rivals) > stay and len(kept[i]) > least[i]:
+                if to_go > 0 and len(kept[i]) > least[i]:
                     kept[i].remove(unit)
+                    to_go -= 1
     return kept
 
 

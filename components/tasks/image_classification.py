@@ -203,9 +203,9 @@ def _check_fit(config: ModelConfig, picture: Sequence[int]) -> None:
         problems.append(f"depths: {halvings} halvings are too many for pictures of {width} x {height}")
     if config.augment.flip == "dihedral" and height != width:
         problems.append(f"augment.flip: dihedral needs square pictures, these are {width} x {height}")
-    for move in ("shift", "cutout"):
-        if (points := getattr(config.augment, move)) >= min(height, width):
-            problems.append(f"augment.{move}: {points} is out of pictures of {width} x {height}")
+    for name in ("shift", "cutout"):
+        if (points := getattr(config.augment, name)) >= min(height, width):
+            problems.append(f"augment.{name}: {points} is out of pictures of {width} x {height}")
     if problems:
         raise ConfigError(problems)
 
