@@ -1,14 +1,15 @@
 """The proof fails closed: a graph that errs, even without changing an answer, is refused."""
 
+import copy
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from torch import nn
 
 from components.core.errors import ProofError
 from components.core.tolerance import tolerance_for
@@ -17,6 +18,9 @@ from components.export.loop import build_graph
 from components.export.parity import ComparingSession, _check_comparable, _relative_difference, prove
 from components.tasks.translation import TASK, SearchOptions
 from tests.unit.models.test_seq2seq import EOS, transformer
+
+OPTIONS = SearchOptions(beam=2, max_length=8)
+Exported = tuple[list[Any], onnx.ModelProto]
 
 
 class Sentences:
@@ -41,10 +45,16 @@ def assets(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def proof(model: nn.Module, damage: float, assets: Path) -> dict[str, object]:
-    options = SearchOptions(beam=2, max_length=8)
-    specs = TASK.graphs(model.eval(), options)
-    graph = build_graph(specs[0])
+@pytest.fixture(scope="module")
+def exported() -> Exported:
+    """A small Transformer's search and its graph, made once: it takes ten seconds."""
+    torch.manual_seed(0)
+    specs = TASK.graphs(transformer().eval(), OPTIONS)
+    return specs, build_graph(specs[0])
+
+
+def proof(exported: Exported, damage: float, assets: Path) -> dict[str, object]:
+    specs, graph = exported[0], copy.deepcopy(exported[1])
     for tensor in all_initializers(graph):
         if damage and tensor.name.endswith("encoder.0.ffn.up.bias"):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(damage), tensor.name))
@@ -52,27 +62,24 @@ def proof(model: nn.Module, damage: float, assets: Path) -> dict[str, object]:
     else:
         assert not damage, "nothing was damaged"
     tolerance = tolerance_for("fp32", {}, "test")
-    return prove(TASK, specs, {"translate": graph}, Sentences(), assets, options.model_dump(), tolerance)  # type: ignore[arg-type]
+    return prove(TASK, specs, {"translate": graph}, Sentences(), assets, OPTIONS.model_dump(), tolerance)  # type: ignore[arg-type]
 
 
-def test_equal_graph_passes_with_its_figures(assets: Path) -> None:
-    torch.manual_seed(0)
-    measured = proof(transformer(), 0.0, assets)
+def test_equal_graph_passes_with_its_figures(exported: Exported, assets: Path) -> None:
+    measured = proof(exported, 0.0, assets)
     assert measured["agreement"] == 1.0
     assert 0 <= measured["max_abs_diff"] < 1e-3  # type: ignore[operator]
     assert measured["answers_compared"] == 3 * (1 + 3 + 16)
 
 
-def test_small_error_that_changes_no_answer_is_found(assets: Path) -> None:
-    torch.manual_seed(0)
+def test_small_error_that_changes_no_answer_is_found(exported: Exported, assets: Path) -> None:
     with pytest.raises(ProofError, match="differ by"):
-        proof(transformer(), 0.02, assets)
+        proof(exported, 0.02, assets)
 
 
-def test_wrong_answers_are_found(assets: Path) -> None:
-    torch.manual_seed(0)
+def test_wrong_answers_are_found(exported: Exported, assets: Path) -> None:
     with pytest.raises(ProofError):
-        proof(transformer(), 5.0, assets)
+        proof(exported, 5.0, assets)
 
 
 @pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.01, True), (1.5, False), (float("nan"), False)])
@@ -83,10 +90,8 @@ def test_numbers_an_int8_graph_answers_with_may_differ_by_a_share_of_their_sprea
     assert (difference <= tolerance_for("int8", {}, "test").relative_difference) == passes
 
 
-def test_nan_is_never_within_tolerance() -> None:
-    model = transformer().eval()
-    (spec,) = TASK.graphs(model, SearchOptions(beam=2, max_length=4))
-    graph = build_graph(spec)
+def test_nan_is_never_within_tolerance(exported: Exported) -> None:
+    (spec,), graph = exported[0], copy.deepcopy(exported[1])
     for tensor in all_initializers(graph):
         if tensor.name.endswith("decoder.1.ffn.down.bias") and tensor.data_type == onnx.TensorProto.FLOAT:
             tensor.CopyFrom(numpy_helper.from_array(np.full(32, np.nan, np.float32), tensor.name))
