@@ -6,7 +6,7 @@
 
 Writes benchmarks/results/compression_peers-RECIPE.json. Quantizers get our fp32 graph and the pictures we calibrate on.
 Torch-Pruning gets the teacher of a recipe with a pruned student: it removes the same share of channels by
-the same criterion, and the fine-tuning that follows is ours.
+the same criterion within the same limit for a layer, and the fine-tuning that follows is ours.
 """
 
 from __future__ import annotations
@@ -186,6 +186,8 @@ def _prune(options: argparse.Namespace) -> None:
         example,
         importance=torch_pruning.importance.TaylorImportance(),
         pruning_ratio=ours.remove["channels"],
+        global_pruning=ours.scope == "global",
+        max_pruning_ratio=ours.max_ratio,
         ignored_layers=[layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)],
     )
     for _ in range(ours.batches):
