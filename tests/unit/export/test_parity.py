@@ -100,6 +100,41 @@ def test_nan_is_never_within_tolerance(exported: Exported) -> None:
     assert session.equal_rows == 0 or session.max_abs_diff == float("inf")
 
 
+class OtherOrder:
+    """A session whose two hypotheses of each sentence stand in the other order, as a near tie may rank them."""
+
+    def __init__(self, session: Any, names: list[str], state: list[str], lose: bool) -> None:
+        self._session, self._names, self._state, self._lose = session, names, state, lose
+        self.hypotheses = 0
+
+    def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        got = dict(zip(self._names, self._session.run(outputs, inputs), strict=True))
+        count = len(got["tokens"])
+        self.hypotheses += sum((got["tokens"][i] != got["tokens"][i + 1]).any() for i in range(0, count, 2))
+        for name in self._state:
+            if name in ("finished", "scores", "lengths"):
+                got[name] = got[name][:, ::-1]
+            elif name not in ("position", "row", "answer"):
+                got[name] = got[name].reshape(count // 2, 2, *got[name].shape[1:])[:, ::-1].reshape(got[name].shape)
+        if self._lose:
+            got["scores"] = np.full_like(got["scores"], np.nan)
+        return list(got.values())
+
+
+@pytest.mark.parametrize("lose", [False, True])
+def test_hypotheses_that_are_not_the_answer_may_be_ranked_otherwise_but_have_numbers(
+    exported: Exported, lose: bool
+) -> None:
+    (spec,), graph = exported
+    session = ComparingSession(spec, graph)
+    session._session = other = OtherOrder(session._session, session._names, spec.state, lose)  # type: ignore[assignment]
+    for first in range(5, 12):
+        session.run(None, {"source": np.array([[first, 6, EOS]])})
+    assert other.hypotheses > 0, "nothing was left to rank"
+    assert session.equal_rows == session.rows == 7
+    assert (session.max_abs_diff or 0.0) == (float("inf") if lose else 0.0)
+
+
 @pytest.mark.parametrize(
     ("got", "expected", "comparable"),
     [
