@@ -31,6 +31,8 @@ def main() -> None:
     for name in QUANTIZED:
         if Path(f"models/{name}/model.safetensors").is_file():
             commands.append(["benchmarks.quantization", name])
+    if Path("models/fashion-cnn/model.safetensors").is_file():
+        commands.append(["benchmarks.channel_blocks", "fashion-cnn"])
     if any(Path("bundles").glob("digits-*")):
         commands.append(["benchmarks.spoken_digits"])
     if Path("models/talk-wavenet/model.safetensors").is_file():

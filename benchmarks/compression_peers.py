@@ -5,8 +5,8 @@
     python -m benchmarks.compression_peers PEERS/bin/python [RECIPE]     (after `modelpress run RECIPE`)
 
 Writes benchmarks/results/compression_peers-RECIPE.json. Quantizers get our fp32 graph and the pictures we calibrate on.
-Torch-Pruning gets the teacher of a recipe with a pruned student: it removes the same share of channels by
-the same criterion within the same limit for a layer, and the fine-tuning that follows is ours.
+Torch-Pruning gets the teacher of a recipe with a pruned student: it removes channels by the same criterion,
+in the same blocks and within the same limit for a layer, until it has as many parameters; the fine-tuning is ours.
 """
 
 from __future__ import annotations
@@ -174,28 +174,35 @@ def _prune(options: argparse.Namespace) -> None:
     recipe, student = params.recipes[options.recipe], params.students[key]
     task, teacher, root = load_recipe(options.recipe)
     ours: Any = parse_passes(student.passes, key)[0]
-    module = copy.deepcopy(teacher.module).eval()
     data = task.dataset(root, "train")
     fits = Fits("torch-pruning", task, recipe, {"prune": ours.model_dump()}, root, options.recipe)
     shutil.rmtree(fits.scratch.parent, ignore_errors=True)  # an earlier benchmark's channels may have been others
     context = fits.context(teacher)
-    batches = context.batches(data)
     example = torch.zeros(2, *np.load(options.folder / "dev.npz")["image"].shape[1:], dtype=torch.uint8)
-    pruner = torch_pruning.pruner.BasePruner(
-        module,
-        example,
-        importance=torch_pruning.importance.TaylorImportance(),
-        pruning_ratio=ours.remove["channels"],
-        global_pruning=ours.scope == "global",
-        max_pruning_ratio=ours.max_ratio,
-        ignored_layers=[layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)],
-    )
-    for _ in range(ours.batches):
-        task.step(module, next(batches)).loss.backward()
-    pruner.step()
+    models = {OURS: load_model(task, Path("models") / key, root)}
+    with_slopes = copy.deepcopy(teacher.module).eval()
+    for _, batch in zip(range(ours.batches), context.batches(data), strict=False):
+        task.step(with_slopes, batch).loss.backward()
+    # it rounds down to whole blocks, we round up: it removes as much as leaves it no fewer parameters than us
+    for percent in range(round(100 * ours.remove["channels"]), 0, -1):
+        module = copy.deepcopy(with_slopes)
+        for parameter, its in zip(module.parameters(), with_slopes.parameters(), strict=True):
+            parameter.grad = its.grad  # deepcopy leaves them out
+        torch_pruning.pruner.BasePruner(
+            module,
+            example,
+            importance=torch_pruning.importance.TaylorImportance(),
+            pruning_ratio=percent / 100,
+            global_pruning=ours.scope == "global",
+            max_pruning_ratio=ours.max_ratio,
+            round_to=ours.multiple_of,
+            ignored_layers=[layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)],
+        ).step()
+        models["torch-pruning"] = TrainedModel(teacher.config, module)
+        if models["torch-pruning"].parameters() >= models[OURS].parameters():
+            break
     module.zero_grad()
     context.fit(module, distilling_step(task, teacher, ours.logit), data, ours.train)
-    models = {OURS: load_model(task, Path("models") / key, root), "torch-pruning": TrainedModel(teacher.config, module)}
     facts = {}
     for name, model in models.items():
         out = options.folder / "pruned" / name

@@ -408,6 +408,24 @@ def _compression_peers(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _channel_blocks(result: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            name, " ".join(map(str, row["channels"])), f"{row['gone']:.1%}", f"{row['multiply_adds_m']:.2f}",
+            *(f"{row['ms'][batch]:.3f}" for batch in row["ms"]), *(f"{ratio:.2f}x" for ratio in row["faster"].values()),
+        ]
+        for name, row in result["models"].items()
+    ]  # fmt: skip
+    batches = [batch.replace("_", " ") for batch in result["models"]["teacher"]["ms"]]
+    head = ["multiple_of", "channels", "gone", "million multiply-adds", *(f"ms, {batch}" for batch in batches)]
+    return [
+        f"## Channels in blocks: {result['recipe']}",
+        f"`python -m benchmarks.channel_blocks {result['recipe']}`: half of all channels, no fine-tuning; fp32, "
+        f"ONNX Runtime, one thread, graphs taking turns. {_machine(result['hardware'])}.",
+        _table([*head, *(f"faster, {batch}" for batch in batches)], rows),
+    ]
+
+
 def _search(result: Mapping[str, Any]) -> list[str]:
     budget, chosen, by_hand = result["budget"], result["chosen"], {row["variant"] for row in result["by_hand"]}
     rows = {row["variant"]: row for row in (*result["frontier"], *result["by_hand"])}
@@ -448,6 +466,7 @@ def _kept_logits(result: Mapping[str, Any]) -> list[str]:
 _SECTIONS = {
     "first_run": _first_run,
     "quantization-*": _quantization,
+    "channel_blocks-*": _channel_blocks,
     "compression_peers-*": _compression_peers,
     "search-*": _search,
     "conv_training": _conv_training,
