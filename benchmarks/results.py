@@ -414,7 +414,7 @@ def _channel_blocks(result: Mapping[str, Any]) -> list[str]:
             name, " ".join(map(str, row["channels"])), f"{row['gone']:.1%}", f"{row['multiply_adds_m']:.2f}",
             *(f"{row['ms'][batch]:.3f}" for batch in row["ms"]), *(f"{ratio:.2f}x" for ratio in row["faster"].values()),
         ]
-        for name, row in result["models"].items()
+        for name, row in sorted(result["models"].items(), key=lambda found: int(found[0]) if found[0].isdigit() else 0)
     ]  # fmt: skip
     batches = [batch.replace("_", " ") for batch in result["models"]["teacher"]["ms"]]
     head = ["multiple_of", "channels", "gone", "million multiply-adds", *(f"ms, {batch}" for batch in batches)]
