@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.graph_timing import milliseconds_by_round
+from benchmarks.graph_timing import compare
 from benchmarks.quantization import load_recipe
 from components.core.files import write_json
 
@@ -53,11 +52,9 @@ def main() -> None:
             rows[key] = {"channels": channels, **task.score_model(model.module, dev), "ms": {}, "faster": {}}
             rows[key]["gone"] = round(1 - sum(channels) / sum(rows["teacher"]["channels"]), 4)
         for batch in BATCHES:
-            found = milliseconds_by_round(graphs, {"image": np.ascontiguousarray(dev.images[:batch])}, options.rounds)
-            for key, values in found.items():
-                ratios = [slow / fast for slow, fast in zip(found["teacher"], values, strict=True)]
-                rows[key]["ms"][f"batch_{batch}"] = round(statistics.median(values), 4)
-                rows[key]["faster"][f"batch_{batch}"] = round(statistics.median(ratios), 3)
+            feeds = {"image": np.ascontiguousarray(dev.images[:batch])}
+            for key, (milliseconds, faster) in compare(graphs, "teacher", feeds, options.rounds).items():
+                rows[key]["ms"][f"batch_{batch}"], rows[key]["faster"][f"batch_{batch}"] = milliseconds, faster
     result = {"recipe": options.recipe, "models": rows, "hardware": describe()}
     write_json(Path(f"benchmarks/results/channel_blocks-{options.recipe}.json"), result)
     print(json.dumps(result, indent=2))

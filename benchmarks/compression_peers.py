@@ -16,7 +16,6 @@ import copy
 import importlib.metadata
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.graph_timing import milliseconds_by_round
+from benchmarks.graph_timing import compare
 from benchmarks.quantization import export, load_recipe
 from components.core.files import read_json, write_json
 
@@ -139,11 +138,8 @@ def _compare(options: argparse.Namespace, graphs: Mapping[str, Path], folder: Pa
         rows[name]["bytes"] = path.stat().st_size
     images = np.load(folder / "dev.npz")["image"]
     for batch in BATCHES:
-        times = milliseconds_by_round(graphs, {"image": images[:batch]}, options.rounds)
-        for name, values in times.items():
-            ratios = [reference / value for reference, value in zip(times["fp32"], values, strict=True)]
-            rows[name][f"ms_batch_{batch}"] = round(statistics.median(values), 4)
-            rows[name][f"faster_batch_{batch}"] = round(statistics.median(ratios), 3)
+        for name, (milliseconds, faster) in compare(graphs, "fp32", {"image": images[:batch]}, options.rounds).items():
+            rows[name][f"ms_batch_{batch}"], rows[name][f"faster_batch_{batch}"] = milliseconds, faster
     return rows
 
 

@@ -27,3 +27,15 @@ def milliseconds_by_round(graphs: Mapping[str, Path], feeds: Mapping[str, np.nda
             if number:  # the first round warms up
                 found[name].append(1e3 * statistics.median(times))
     return found
+
+
+def compare(
+    graphs: Mapping[str, Path], reference: str, feeds: Mapping[str, np.ndarray], rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Return each graph's milliseconds a run and how much faster it is than the reference; medians over rounds."""
+    times = milliseconds_by_round(graphs, feeds, rounds)
+    found = {}
+    for name, values in times.items():
+        ratios = [slow / fast for slow, fast in zip(times[reference], values, strict=True)]
+        found[name] = round(statistics.median(values), 4), round(statistics.median(ratios), 3)
+    return found
